@@ -1,0 +1,135 @@
+//! Inputs that the benchmarks share: messages as clients send them and rooms as people fill them.
+//!
+//! Numbers have as many digits as three.js and a headset produce, because parsing and printing them is a large
+//! part of the cost.
+
+use std::sync::Arc;
+
+use engine::directory::RoomShared;
+use engine::room::{Command, Effect, Room};
+use engine::{RoomDefaults, RoomOptions, SessionId, Time, User};
+use protocol::event::Encoding;
+use protocol::{Part, Pose, Rotation};
+
+/// The servers' allocator, so that what allocates costs what it costs there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What a headset's page sends 20 times a second: `update-position` as a Socket.IO packet, without hands.
+pub const UPDATE_HEAD: &str = r#"2["update-position",{"position":{"x":3.2518,"y":1.6132,"z":-7.0481},"rotation":{"x":-0.0721,"y":2.4169,"z":0.0133}}]"#;
+
+/// The same with both hands and quaternions.
+pub const UPDATE_HANDS: &str = r#"2["update-position",{"position":{"x":3.2518,"y":1.6132,"z":-7.0481},"rotation":{"x":-0.0336,"y":0.9342,"z":0.0119,"w":0.3548},"leftHand":{"position":{"x":3.0127,"y":1.1045,"z":-7.2214},"rotation":{"x":0.2113,"y":0.8341,"z":-0.1172,"w":0.4957}},"rightHand":{"position":{"x":3.4902,"y":1.0871,"z":-7.2009},"rotation":{"x":0.1874,"y":0.9012,"z":0.0713,"w":0.3842}}}]"#;
+
+/// A pose of the member `index` at the step `step`, different for each.
+pub fn pose(index: u16, step: u32) -> Pose {
+    let along = f32::from(index) * 0.731 + (step % 1_024) as f32 * 0.0613;
+    Pose {
+        head: Part {
+            position: [along.sin() * 18.0, 1.6 + along.cos() * 0.02, along.cos() * 18.0],
+            rotation: Rotation::Euler([along.sin() * 0.1, along % 3.1, 0.0]),
+        },
+        left_hand: None,
+        right_hand: None,
+    }
+}
+
+/// The part of a member's pose that never changes in JSON, with ids as long as the server's.
+pub fn ids_json(index: u16) -> String {
+    format!("\"id\":\"user_{index:012}\",\"socketId\":\"s{index:019}\",")
+}
+
+/// A room of `members`, all of whom want `encoding`, with its first flush behind it.
+#[derive(Debug)]
+pub struct FullRoom {
+    /// The room's table, among others.
+    pub shared: Arc<RoomShared>,
+    /// Slot and generation of each member.
+    pub seats: Vec<(u16, u32)>,
+    room: Room<u64>,
+    now: Time,
+    step: u32,
+    effects: Vec<Effect<u64>>,
+}
+
+impl FullRoom {
+    /// Lets everybody in.
+    ///
+    /// # Panics
+    /// If the room does not take them.
+    pub fn new(members: u16, encoding: Encoding) -> Self {
+        let options = RoomOptions { max_users: usize::from(members), ..RoomDefaults::default().options() };
+        let now = Time::from_micros(1_700_000_000_000_000);
+        let shared = RoomShared::detached("benchmark", options, now);
+        let mut room = Room::new(shared.clone(), 0, Vec::new());
+        let mut effects = Vec::new();
+        for member in 0..members {
+            let id = u64::from(member);
+            room.handle_command(now, SessionId(id), &id, join(member, encoding), None, &mut effects);
+        }
+        room.handle_tick(now, &mut effects);
+        let seats: Vec<(u16, u32)> = effects
+            .drain(..)
+            .filter_map(|effect| match effect {
+                Effect::Admit { slot, generation, .. } => Some((slot, generation)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(seats.len(), usize::from(members), "everybody gets in");
+        Self { shared, seats, room, now, step: 0, effects }
+    }
+
+    /// Everybody moves.
+    ///
+    /// # Panics
+    /// If a slot refuses its own member.
+    pub fn move_all(&mut self) {
+        self.step += 1;
+        for &(slot, generation) in &self.seats {
+            self.shared
+                .table
+                .store(slot, generation, &pose(slot, self.step))
+                .expect("one writer, still a member");
+        }
+    }
+
+    /// One tick, 50 ms after the one before; gives the effects of it.
+    pub fn tick(&mut self) -> &[Effect<u64>] {
+        self.effects.clear();
+        self.now = self.now + std::time::Duration::from_millis(50);
+        self.room.handle_tick(self.now, &mut self.effects);
+        &self.effects
+    }
+}
+
+fn join(member: u16, encoding: Encoding) -> Command {
+    let user = User {
+        id: format!("user_{member:012}").into(),
+        socket_id: format!("s{member:019}").into(),
+        username: format!("Visitor {member}").into(),
+    };
+    Command::Join { user, encoding, password: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_room_ticks_with_everybody_in_it() {
+        let mut room = FullRoom::new(50, Encoding::Json);
+        room.move_all();
+        let [Effect::Tick(poses)] = room.tick() else { panic!("one tick and nothing else") };
+        assert_eq!(poses.moved, 50);
+        assert!(poses.json.is_some() && poses.batch.is_none());
+        assert!(room.tick().is_empty(), "nobody has moved since");
+    }
+
+    #[test]
+    fn the_messages_are_legal() {
+        for text in [UPDATE_HEAD, UPDATE_HANDS] {
+            let packet = protocol::Packet::decode(text).unwrap();
+            Pose::from_json(packet.event().unwrap().first_raw()).unwrap();
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! The directory: which rooms there are, and on which shard each of them lives.
+//!
+//! A session touches it once, when it joins. From then on it holds the room's handle.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use dashmap::mapref::entry::Entry;
+use protocol::error::{ClientError, ErrorCode};
+
+use crate::limits::{MAX_ROOMS, UNENTERED_ROOM_TTL};
+use crate::options::RoomOptions;
+use crate::table::SlotTable;
+use crate::time::Time;
+
+/// What everybody who has to do with a room shares: its identity, its options, its pose slots.
+#[derive(Debug)]
+pub struct RoomShared {
+    /// The room's id.
+    pub id: Arc<str>,
+    /// Tells this room from any other, also from an earlier one of the same id.
+    pub key: u64,
+    /// Index of the shard that owns it.
+    pub shard: usize,
+    /// How it was created.
+    pub options: RoomOptions,
+    /// When it was created.
+    pub created: Time,
+    /// From when its ticks count their milliseconds. Differs from `created` for a room read from the store.
+    pub epoch: Time,
+    /// Where its members' poses are.
+    pub table: SlotTable,
+    members: AtomicUsize,
+    tick_hz: AtomicU32,
+    entered: AtomicBool,
+    refresh_wanted: AtomicBool,
+    leases: AtomicUsize,
+}
+
+impl RoomShared {
+    fn new(id: &str, key: u64, shard: usize, options: RoomOptions, created: Time, epoch: Time) -> Self {
+        Self {
+            id: id.into(),
+            key,
+            shard,
+            table: SlotTable::new(options.max_users),
+            members: AtomicUsize::new(0),
+            tick_hz: AtomicU32::new(options.tick_hz),
+            options,
+            created,
+            epoch,
+            entered: AtomicBool::new(false),
+            refresh_wanted: AtomicBool::new(false),
+            leases: AtomicUsize::new(0),
+        }
+    }
+
+    /// A room that is in no directory, for tests of what happens inside one.
+    pub fn detached(id: &str, options: RoomOptions, now: Time) -> Arc<Self> {
+        Arc::new(Self::new(id, 0, 0, options, now, now))
+    }
+
+    /// How many are in it.
+    pub fn members(&self) -> usize {
+        self.members.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_members(&self, members: usize) {
+        self.members.store(members, Ordering::Relaxed);
+        self.entered.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether anybody has ever been in it.
+    pub(crate) fn was_entered(&self) -> bool {
+        self.entered.load(Ordering::Relaxed)
+    }
+
+    /// Ticks per second at present.
+    pub fn tick_hz(&self) -> u32 {
+        self.tick_hz.load(Ordering::Relaxed)
+    }
+
+    /// Asks the next tick to bring everyone's pose: some viewer has missed one.
+    pub(crate) fn want_refresh(&self) {
+        self.refresh_wanted.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn refresh_wanted(&self) -> bool {
+        self.refresh_wanted.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn take_refresh_wanted(&self) -> bool {
+        self.refresh_wanted.swap(false, Ordering::Relaxed)
+    }
+}
+
+/// The right to find a room alive: as long as there is one, the room stays in the directory. A join brings it
+/// along, a member keeps it.
+#[derive(Debug)]
+pub struct Lease(Arc<RoomShared>);
+
+impl Lease {
+    fn new(room: &Arc<RoomShared>) -> Self {
+        room.leases.fetch_add(1, Ordering::AcqRel);
+        Self(room.clone())
+    }
+
+    /// The room.
+    pub fn room(&self) -> &Arc<RoomShared> {
+        &self.0
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.leases.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// All rooms by id.
+#[derive(Debug, Default)]
+pub struct Directory {
+    rooms: DashMap<Arc<str>, Arc<RoomShared>>,
+    next_key: AtomicU64,
+}
+
+impl Directory {
+    /// The room `id`, made with `options` on the shard that `place` names if there is none, and a lease on it.
+    ///
+    /// # Errors
+    /// `limit` if there are as many rooms as there may be.
+    pub(crate) fn resolve(
+        &self,
+        id: &str,
+        options: impl FnOnce() -> RoomOptions,
+        place: impl FnOnce() -> usize,
+        now: Time,
+    ) -> Result<Lease, ClientError> {
+        if let Some(room) = self.rooms.get(id) {
+            return Ok(Lease::new(&room));
+        }
+        self.check_count()?;
+        // The lease is taken under the map's own lock, so that the room cannot be closed in between.
+        match self.rooms.entry(id.into()) {
+            Entry::Occupied(entry) => Ok(Lease::new(entry.get())),
+            Entry::Vacant(entry) => {
+                let room = Arc::new(RoomShared::new(id, self.key(), place(), options(), now, now));
+                Ok(Lease::new(&entry.insert(room)))
+            }
+        }
+    }
+
+    /// Makes the room `id`, or gives the one that is there with `false`.
+    ///
+    /// # Errors
+    /// `limit` if there are as many rooms as there may be.
+    pub(crate) fn create(
+        &self,
+        id: &str,
+        options: RoomOptions,
+        shard: usize,
+        created: Time,
+        now: Time,
+    ) -> Result<(Lease, bool), ClientError> {
+        self.check_count()?;
+        match self.rooms.entry(id.into()) {
+            Entry::Occupied(entry) => Ok((Lease::new(entry.get()), false)),
+            Entry::Vacant(entry) => {
+                let room = Arc::new(RoomShared::new(id, self.key(), shard, options, created, now));
+                Ok((Lease::new(&entry.insert(room)), true))
+            }
+        }
+    }
+
+    fn key(&self) -> u64 {
+        self.next_key.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn check_count(&self) -> Result<(), ClientError> {
+        if self.rooms.len() >= MAX_ROOMS {
+            return Err(ClientError::new(ErrorCode::Limit, "the server has as many rooms as it may have"));
+        }
+        Ok(())
+    }
+
+    /// Takes the room out unless somebody holds a lease on it. Whoever asks for its id next makes a new one.
+    pub(crate) fn close(&self, room: &RoomShared) -> bool {
+        self.rooms
+            .remove_if(&*room.id, |_, found| {
+                found.key == room.key && found.leases.load(Ordering::Acquire) == 0
+            })
+            .is_some()
+    }
+
+    /// Takes the room out though it is leased by the caller: its creation has failed.
+    pub(crate) fn revoke(&self, room: &RoomShared) -> bool {
+        self.rooms.remove_if(&*room.id, |_, found| found.key == room.key).is_some()
+    }
+
+    /// Takes out, and returns, the rooms that were made over HTTP and that nobody has entered in time.
+    pub(crate) fn sweep(&self, now: Time) -> Vec<Arc<RoomShared>> {
+        let mut swept = Vec::new();
+        self.rooms.retain(|_, room| {
+            let keep = room.options.persistent
+                || room.entered.load(Ordering::Relaxed)
+                || room.leases.load(Ordering::Acquire) > 0
+                || now.since(room.created) < UNENTERED_ROOM_TTL;
+            if !keep {
+                swept.push(room.clone());
+            }
+            keep
+        });
+        swept
+    }
+
+    /// How many rooms there are.
+    pub fn len(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rooms.is_empty()
+    }
+
+    /// Every room, in no particular order.
+    pub fn rooms(&self) -> Vec<Arc<RoomShared>> {
+        self.rooms.iter().map(|entry| entry.value().clone()).collect()
+    }
+
+    /// The room of that id.
+    pub fn room(&self, id: &str) -> Option<Arc<RoomShared>> {
+        self.rooms.get(id).map(|room| room.clone())
+    }
+}
+
+#[cfg(all(test, not(loom_model)))]
+mod tests {
+    use super::*;
+    use crate::options::RoomDefaults;
+
+    const NOW: Time = Time::from_micros(1_000_000);
+
+    fn resolve(directory: &Directory, id: &str) -> Lease {
+        directory.resolve(id, || RoomDefaults::default().options(), || 0, NOW).unwrap()
+    }
+
+    #[test]
+    fn a_leased_room_is_not_closed() {
+        let directory = Directory::default();
+        let first = resolve(&directory, "lobby");
+        let second = resolve(&directory, "lobby");
+        let room = first.room().clone();
+        drop(first);
+        assert!(!directory.close(&room));
+        drop(second);
+        assert!(directory.close(&room));
+        assert_ne!(resolve(&directory, "lobby").room().key, room.key, "the next one is another room");
+        assert!(!directory.close(&room), "an old handle does not close the new room");
+    }
+
+    #[test]
+    fn only_what_nobody_ever_entered_is_swept() {
+        let directory = Directory::default();
+        let options = RoomDefaults::default().options();
+        for id in ["never", "entered", "kept"] {
+            let persistent = id == "kept";
+            let options = RoomOptions { persistent, ..options.clone() };
+            directory.create(id, options, 0, NOW, NOW).unwrap();
+        }
+        directory.room("entered").unwrap().set_members(1);
+        directory.sweep(NOW);
+        assert_eq!(directory.len(), 3);
+        directory.sweep(NOW + UNENTERED_ROOM_TTL);
+        assert!(directory.room("never").is_none());
+        assert_eq!(directory.len(), 2);
+    }
+}

@@ -1,0 +1,309 @@
+//! The engine: shards, fan-outs and the directory, put together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use prometheus_client::registry::Registry;
+use protocol::Outgoing;
+use protocol::error::{ClientError, ErrorCode};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::directory::{Directory, Lease, RoomShared};
+use crate::fanout::{Fanout, FanoutMessage};
+use crate::limits::{FANOUT_CAPACITY, MAILBOX_CAPACITY};
+use crate::metrics::EngineMetrics;
+use crate::options::{RoomDefaults, RoomOptions, RoomRequest};
+use crate::ports::{CloseReason, Outbox, RoomStore, RoomWrite, StoreError, StoredRoom};
+use crate::room::{SessionId, User};
+use crate::session::Session;
+use crate::shard::{Shard, ShardMessage};
+use crate::time::{Clock, Time};
+
+/// What the engine is built from.
+pub struct EngineConfig {
+    /// How many cores it runs on: as many shards and fan-outs there are.
+    pub cores: usize,
+    /// What rooms get that do not say otherwise, and what they may ask for.
+    pub rooms: RoomDefaults,
+    /// Where persistent rooms are kept.
+    pub store: Arc<dyn RoomStore>,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// One core's part of the engine. Both halves are to be run on that core.
+#[derive(Debug)]
+pub struct Core {
+    /// The rooms of this core.
+    pub shard: Shard,
+    /// The viewers of this core.
+    pub fanout: Fanout,
+}
+
+/// The engine as everybody else sees it. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) directory: Directory,
+    pub(crate) shards: Vec<ShardHandle>,
+    pub(crate) fanouts: Vec<mpsc::Sender<FanoutMessage>>,
+    pub(crate) metrics: EngineMetrics,
+    pub(crate) defaults: RoomDefaults,
+    pub(crate) store: Arc<dyn RoomStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) sessions: DashMap<SessionId, Arc<Session>>,
+    next_session: AtomicU64,
+    draining: AtomicBool,
+}
+
+pub(crate) struct ShardHandle {
+    pub(crate) mailbox: mpsc::Sender<ShardMessage>,
+    /// Members of all its rooms: what placement goes by.
+    pub(crate) load: AtomicUsize,
+}
+
+/// What became of a request for a new room.
+#[derive(Debug)]
+pub enum Created {
+    /// The room is there, with these options: made now, or before and just the same.
+    Room(Arc<RoomShared>),
+    /// There is a room of that id with other options.
+    Conflict,
+}
+
+/// Why a room could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// What was asked for is not to be had.
+    #[error(transparent)]
+    Refused(#[from] ClientError),
+    /// The store could not take it.
+    #[error("the room could not be stored: {0}")]
+    Store(#[from] StoreError),
+}
+
+impl Engine {
+    /// An engine and the parts of it that are to be run, one [`Core`] per core.
+    pub fn new(config: EngineConfig, registry: &mut Registry) -> (Self, Vec<Core>) {
+        let (shards, mailboxes): (Vec<_>, Vec<_>) = (0..config.cores)
+            .map(|_| {
+                let (mailbox, inbox) = mpsc::channel(MAILBOX_CAPACITY);
+                (ShardHandle { mailbox, load: AtomicUsize::new(0) }, inbox)
+            })
+            .unzip();
+        let (fanouts, feeds): (Vec<_>, Vec<_>) =
+            (0..config.cores).map(|_| mpsc::channel(FANOUT_CAPACITY)).unzip();
+        let inner = Arc::new(Inner {
+            directory: Directory::default(),
+            shards,
+            fanouts,
+            metrics: EngineMetrics::new(config.cores, registry),
+            defaults: config.rooms,
+            store: config.store,
+            clock: config.clock,
+            sessions: DashMap::new(),
+            next_session: AtomicU64::new(1),
+            draining: AtomicBool::new(false),
+        });
+        let cores = mailboxes
+            .into_iter()
+            .zip(feeds)
+            .enumerate()
+            .map(|(index, (inbox, feed))| Core {
+                shard: Shard::new(index, inbox, inner.clone()),
+                fanout: Fanout::new(index, feed, inner.clone()),
+            })
+            .collect();
+        (Self(inner), cores)
+    }
+
+    /// Makes the persistent rooms known that the store holds. To be called before the first session.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn load_rooms(&self) -> Result<usize, StoreError> {
+        let rooms = self.0.store.rooms().await?;
+        let count = rooms.len();
+        for room in rooms {
+            let options: RoomOptions = serde_json::from_str(&room.options)
+                .map_err(|error| StoreError(format!("options of room {:?}: {error}", room.id)))?;
+            let created = Time::from_micros(room.created_ms * 1000);
+            self.0
+                .directory
+                .create(&room.id, options, self.0.place(), created, self.0.clock.now())
+                .map_err(|error| StoreError(error.to_string()))?;
+        }
+        Ok(count)
+    }
+
+    /// A new session of `user`, whose way out is `outbox` and whose connection lives on `core`.
+    pub fn open_session(&self, user: User, outbox: Arc<dyn Outbox>, core: usize) -> Arc<Session> {
+        let id = SessionId(self.0.next_session.fetch_add(1, Ordering::Relaxed));
+        let core = core % self.0.shards.len();
+        let session = Arc::new(Session::new(id, user, outbox, core, self.0.clone()));
+        self.0.sessions.insert(id, session.clone());
+        self.0.metrics.sessions.inc();
+        session
+    }
+
+    /// Makes a room, unless it is there already.
+    ///
+    /// # Errors
+    /// [`CreateError`]. A persistent room that could not be stored does not exist.
+    pub async fn create_room(&self, id: &str, request: &RoomRequest) -> Result<Created, CreateError> {
+        protocol::event::check_room_id(id)?;
+        if self.is_draining() {
+            return Err(draining().into());
+        }
+        let options = self.0.defaults.accept(request, rand::random())?;
+        let now = self.0.clock.now();
+        let room_shard = self.0.place();
+        let (lease, is_new) = self.0.directory.create(id, options.clone(), room_shard, now, now)?;
+        let room = lease.room().clone();
+        if !is_new {
+            self.0.unplace(room_shard);
+            if !room.options.matches(&options, request.password.as_deref()) {
+                return Ok(Created::Conflict);
+            }
+        }
+        // Also for a room that was there: whoever made it may still be waiting for the store at this moment.
+        if room.options.persistent
+            && let Err(error) = self.0.store.write(vec![RoomWrite::CreateRoom(stored(&room))]).await
+        {
+            if is_new && self.0.directory.revoke(&room) {
+                self.0.unplace(room_shard);
+            }
+            self.0.metrics.store_failures.inc();
+            return Err(error.into());
+        }
+        Ok(Created::Room(room))
+    }
+
+    /// All rooms, in no particular order.
+    pub fn rooms(&self) -> Vec<Arc<RoomShared>> {
+        self.0.directory.rooms()
+    }
+
+    /// The room of that id.
+    pub fn room(&self, id: &str) -> Option<Arc<RoomShared>> {
+        self.0.directory.room(id)
+    }
+
+    /// How many rooms there are.
+    pub fn room_count(&self) -> usize {
+        self.0.directory.len()
+    }
+
+    /// How many sessions are connected.
+    pub fn session_count(&self) -> usize {
+        self.0.sessions.len()
+    }
+
+    /// What the engine counts.
+    pub fn metrics(&self) -> &EngineMetrics {
+        &self.0.metrics
+    }
+
+    /// The time by the engine's clock.
+    pub fn now(&self) -> Time {
+        self.0.clock.now()
+    }
+
+    /// Whether the engine is going down.
+    pub fn is_draining(&self) -> bool {
+        self.0.is_draining()
+    }
+
+    /// Begins to go down: joins and new rooms are refused, and every session is told to come back after a time
+    /// of its own, chosen evenly from `0..spread_ms`, so that they do not all come at once.
+    pub fn begin_drain(&self, spread_ms: u64) {
+        self.0.draining.store(true, Ordering::Release);
+        for session in self.sessions() {
+            let wait_ms = rand::random_range(0..spread_ms.max(1));
+            let packet = Outgoing::event("server-restart", &serde_json::json!({ "reconnectInMs": wait_ms }));
+            // A session that cannot take it any more is ending anyway.
+            let _ = session.outbox().send(&packet);
+        }
+    }
+
+    /// Waits until every command that was accepted has been carried out, and what it changed is stored.
+    pub async fn settle(&self) {
+        for shard in &self.0.shards {
+            let (done, settled) = oneshot::channel();
+            if shard.mailbox.send(ShardMessage::Settle(done)).await.is_ok() {
+                let _ = settled.await;
+            }
+        }
+    }
+
+    /// Whether every session has been sent all that was queued for it.
+    pub fn is_idle(&self) -> bool {
+        self.0.sessions.iter().all(|session| session.outbox().is_idle())
+    }
+
+    /// Ends every session.
+    pub fn close_sessions(&self, reason: CloseReason) {
+        for session in self.sessions() {
+            session.end(reason);
+        }
+    }
+
+    fn sessions(&self) -> Vec<Arc<Session>> {
+        self.0.sessions.iter().map(|session| session.value().clone()).collect()
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").field("shards", &self.0.shards.len()).finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    /// The least-loaded shard. Rooms that have no members yet weigh as one, so that a burst of new rooms is
+    /// spread as well.
+    fn place(&self) -> usize {
+        let load = |shard: &ShardHandle| shard.load.load(Ordering::Relaxed);
+        let index = (0..self.shards.len()).min_by_key(|&index| load(&self.shards[index])).unwrap_or(0);
+        self.shards[index].load.fetch_add(1, Ordering::Relaxed);
+        index
+    }
+
+    /// Takes back what [`Inner::place`] counted: the room is gone, or was never made.
+    pub(crate) fn unplace(&self, shard: usize) {
+        self.shards[shard].load.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Takes out the rooms that were made over HTTP and never entered.
+    pub(crate) fn sweep(&self, now: Time) {
+        for room in self.directory.sweep(now) {
+            self.unplace(room.shard);
+        }
+    }
+
+    /// The room `id`, made if need be, and a lease on it.
+    pub(crate) fn resolve(&self, id: &str) -> Result<Lease, ClientError> {
+        if self.is_draining() {
+            return Err(draining());
+        }
+        self.directory.resolve(id, || self.defaults.options(), || self.place(), self.clock.now())
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+}
+
+fn draining() -> ClientError {
+    ClientError::new(ErrorCode::Draining, "the server is restarting")
+}
+
+fn stored(room: &RoomShared) -> StoredRoom {
+    StoredRoom {
+        id: room.id.to_string(),
+        options: serde_json::to_string(&room.options).expect("options are plain data"),
+        created_ms: room.created.as_millis(),
+    }
+}

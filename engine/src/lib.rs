@@ -1,0 +1,30 @@
+//! Copresence's engine: rooms of people who see each other move.
+//!
+//! One [`Shard`](shard::Shard) and one [`Fanout`](fanout::Fanout) run on each core. A shard owns rooms, a
+//! fan-out owns the way out to the viewers whose connections live on its core. A session writes its poses
+//! straight into its slot of the room ([`table`]); everything else that it says goes to the room's shard as a
+//! command. The engine reads no clock, opens no socket and no file: what it needs of the world it asks for
+//! through [`ports`].
+
+pub mod broadcast;
+pub mod directory;
+pub mod engine;
+pub mod fanout;
+pub mod limits;
+pub mod metrics;
+pub mod options;
+pub mod ports;
+pub mod room;
+pub mod session;
+pub mod shard;
+pub mod slot;
+mod sync;
+pub mod table;
+pub mod time;
+
+pub use directory::RoomShared;
+pub use engine::{Core, CreateError, Created, Engine, EngineConfig};
+pub use options::{RoomDefaults, RoomOptions, RoomRequest};
+pub use room::{SessionId, User};
+pub use session::Session;
+pub use time::{Clock, Time};

@@ -1,0 +1,60 @@
+//! Every bound inside the engine, and what happens when it is reached.
+
+use std::time::Duration;
+
+/// Commands that wait for one shard. Full: the command is refused with `overloaded`, except that a session's
+/// departure waits for its place.
+pub const MAILBOX_CAPACITY: usize = 8_192;
+
+/// Commands that a shard takes in one go before it looks after its ticks again.
+pub const COMMANDS_PER_WAKE: usize = 256;
+
+/// Messages that wait for one core's fan-out. Full: the shard waits, and its ticks come later.
+pub const FANOUT_CAPACITY: usize = 1_024;
+
+/// Sends after which a fan-out lets its core's I/O go on.
+pub const SENDS_PER_YIELD: usize = 256;
+
+/// The least time between two announcements of who came and went in a room. The first goes at once; what comes
+/// within this time after it goes together.
+pub const PRESENCE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// The least time between two full refreshes of a room for viewers that had to skip a tick.
+pub const REFRESH_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How long a viewer may go without taking anything from its queue before it is disconnected.
+pub const STALLED_VIEWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a room that was made over HTTP and that nobody has entered is kept.
+pub const UNENTERED_ROOM_TTL: Duration = Duration::from_secs(600);
+
+/// How often rooms past [`UNENTERED_ROOM_TTL`] are looked for.
+pub const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Rooms that exist at once. Full: a join that would make one more, or its creation over HTTP, gets `limit`.
+pub const MAX_ROOMS: usize = 100_000;
+
+/// Reliable events of one session: this many at once…
+pub const EVENT_BURST: u32 = 500;
+
+/// …and this many per second in the long run. Above: `rate_limited`. Poses do not count; the latest wins.
+pub const EVENTS_PER_SECOND: u32 = 200;
+
+/// Bytes of one object as JSON. Above: `limit`.
+pub const MAX_OBJECT_BYTES: usize = 64 * 1024;
+
+/// Bytes of all objects of one room as JSON: they reach a late joiner as one packet. Above: `limit`.
+pub const MAX_ROOM_OBJECT_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of what a user says of itself, all its `user-update`s merged. Above: `limit`.
+pub const MAX_PROFILE_BYTES: usize = 4 * 1024;
+
+/// Objects of one shard that are changed but not yet known to be stored. Full: changes to persistent rooms get
+/// `overloaded` until the store has caught up.
+pub const MAX_UNSTORED: usize = 4_096;
+
+/// Commands that one room holds back while its objects are read from the store. Full: `overloaded`.
+pub const MAX_DEFERRED: usize = 20_000;
+
+/// How long after a failed write to the store the shard tries again.
+pub const STORE_RETRY: Duration = Duration::from_secs(1);

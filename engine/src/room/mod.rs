@@ -1,0 +1,369 @@
+//! A room: who is in it, what stands in it, what is said in it.
+//!
+//! A room is pure. Commands and ticks come in with the time, effects come out; it reads no clock, sends nothing
+//! and waits for nothing. The only thing outside itself that it reads are the pose slots, which its members
+//! write whenever they like. `S` is whatever its driver knows a session by; the room only hands it back.
+
+mod objects;
+mod presence;
+mod relay;
+mod tick;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use protocol::error::{ClientError, ErrorCode};
+use protocol::event::{Encoding, ObjectUpdate};
+use protocol::{Members, Outgoing};
+use serde::Serialize;
+
+use crate::broadcast::TickPoses;
+use crate::directory::RoomShared;
+use crate::ports::{RoomWrite, StoredObject};
+use crate::time::Time;
+use objects::Objects;
+
+/// Tells one session from every other for the life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(pub u64);
+
+/// Who a session is to the others in a room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The user's id, from its token. Two sessions of one token share it.
+    pub id: Arc<str>,
+    /// The session's public name in Socket.IO. No two sessions share it.
+    pub socket_id: Arc<str>,
+    /// What people call it.
+    pub username: Arc<str>,
+}
+
+/// The ack that a command wants, if any.
+pub type AckId = Option<u64>;
+
+/// What a session asks of a room.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Enter.
+    Join {
+        /// Who enters.
+        user: User,
+        /// How it wants poses.
+        encoding: Encoding,
+        /// What it gives as the password.
+        password: Option<String>,
+    },
+    /// Go.
+    Leave,
+    /// `object-create`; `fresh_id` is its id if the members bring none.
+    ObjectCreate {
+        /// The object.
+        members: Members,
+        /// A random id.
+        fresh_id: String,
+    },
+    /// `object-update`
+    ObjectUpdate(ObjectUpdate),
+    /// `object-delete`
+    ObjectDelete(String),
+    /// `user-update`
+    UserUpdate(Members),
+    /// `room-message` or `signal`: a packet that is ready to go out.
+    Relay {
+        /// A user's id or a socketId; everybody else if absent.
+        to: Option<String>,
+        /// What they get.
+        packet: Outgoing,
+        /// Whether one who is behind may miss it.
+        volatile: bool,
+    },
+}
+
+/// What a room wants done.
+#[derive(Debug)]
+pub enum Effect<S> {
+    /// The session is a member now and may write its poses into `slot`.
+    Admit {
+        /// The new member.
+        session: S,
+        /// Its slot.
+        slot: u16,
+        /// The generation to write under.
+        generation: u32,
+    },
+    /// A change of a persistent room to be stored. When it is, [`Room::stored`] is to be called.
+    Store(StoreEffect<S>),
+    /// Reliable packets to be delivered.
+    Flush(Flush<S>),
+    /// Poses to be delivered.
+    Tick(TickPoses),
+}
+
+/// A change to be stored, and who is told when it is.
+#[derive(Debug)]
+pub struct StoreEffect<S> {
+    /// The change.
+    pub write: RoomWrite,
+    /// The object that it is about.
+    pub object_id: String,
+    /// Who asked for it, the answer if all goes well, and the ack to answer by.
+    pub reply: Option<(S, Outgoing, u64)>,
+}
+
+/// What a room has to say since it last spoke, in order.
+#[derive(Debug)]
+pub struct Flush<S> {
+    /// Who is a viewer no longer.
+    pub left: Vec<(S, u16)>,
+    /// What the members who were there before get, in order.
+    pub entries: Vec<Entry>,
+    /// Who is a viewer from now on.
+    pub joined: Vec<Joined<S>>,
+    /// What each of `joined` gets first: its answer, then these two.
+    pub users: Option<Outgoing>,
+    /// The room's objects.
+    pub objects: Option<Outgoing>,
+    /// Answers to single sessions, after all of the above.
+    pub replies: Vec<(S, Outgoing)>,
+}
+
+/// One packet and who gets it.
+#[derive(Debug)]
+pub struct Entry {
+    /// Who.
+    pub audience: Audience,
+    /// What.
+    pub packet: Outgoing,
+    /// Whether a viewer that is behind may miss it.
+    pub volatile: bool,
+    /// Whether who joins with this flush learns it from the lists that it is welcomed with.
+    pub in_welcome: bool,
+}
+
+/// Who gets a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audience {
+    /// Everybody but this one.
+    Others(u16),
+    /// Everybody.
+    All,
+    /// Only this one.
+    One(u16),
+}
+
+/// A new viewer.
+#[derive(Debug)]
+pub struct Joined<S> {
+    /// Whose.
+    pub session: S,
+    /// The slot whose poses are its own.
+    pub slot: u16,
+    /// How it wants poses.
+    pub encoding: Encoding,
+    /// The answer to its `join-room`.
+    pub reply: Option<Outgoing>,
+    /// How many of the flush's entries are older than its arrival.
+    pub since: usize,
+}
+
+struct Member<S> {
+    session: S,
+    id: SessionId,
+    user: User,
+    /// `"id":"…","socketId":"…",` — the part of each of its `user-moved` that never changes.
+    ids_json: Box<str>,
+    /// What it has said of itself since it came.
+    profile: Members,
+    generation: u32,
+    encoding: Encoding,
+}
+
+/// How many members want poses in each encoding.
+#[derive(Debug, Default)]
+struct EncodingCounts([usize; 3]);
+
+impl EncodingCounts {
+    fn of(&mut self, encoding: Encoding) -> &mut usize {
+        &mut self.0[encoding as usize]
+    }
+}
+
+/// What has happened since the last flush.
+struct Outbound<S> {
+    left: Vec<(S, u16)>,
+    entries: Vec<Entry>,
+    joined: Vec<(Joined<S>, SessionId)>,
+    replies: Vec<(S, Outgoing)>,
+    /// Something other than arrivals and departures waits, so nothing is held back.
+    urgent: bool,
+}
+
+/// See the [module](self).
+pub struct Room<S> {
+    shared: Arc<RoomShared>,
+    members: Vec<Option<Member<S>>>,
+    by_session: HashMap<SessionId, u16>,
+    /// Slots below `members.len()` that nobody has.
+    free: BTreeSet<u16>,
+    /// Slots whose last owner was writing when it left.
+    retiring: Vec<u16>,
+    encodings: EncodingCounts,
+    objects: Objects,
+    /// Changes on their way to the store.
+    storing: usize,
+    /// Objects whose last write failed.
+    unsaved: BTreeSet<String>,
+    out: Outbound<S>,
+    last_presence: Time,
+    last_refresh: Time,
+    tick: u32,
+}
+
+impl<S: Clone> Room<S> {
+    /// An empty room with these objects, of which there may be at most `max_objects`.
+    pub fn new(shared: Arc<RoomShared>, max_objects: usize, stored: Vec<StoredObject>) -> Self {
+        Self {
+            shared,
+            members: Vec::new(),
+            by_session: HashMap::new(),
+            free: BTreeSet::new(),
+            retiring: Vec::new(),
+            encodings: EncodingCounts::default(),
+            objects: Objects::new(max_objects, stored),
+            storing: 0,
+            unsaved: BTreeSet::new(),
+            out: Outbound::new(),
+            last_presence: Time::default(),
+            last_refresh: Time::default(),
+            tick: 0,
+        }
+    }
+
+    /// Carries out one command of one session and answers `ack` if it is wanted.
+    pub fn handle_command(
+        &mut self,
+        now: Time,
+        id: SessionId,
+        session: &S,
+        command: Command,
+        ack: AckId,
+        effects: &mut Vec<Effect<S>>,
+    ) {
+        let slot = self.by_session.get(&id).copied();
+        let done = match (command, slot) {
+            (Command::Join { user, encoding, password }, _) => {
+                self.join(id, session, user, encoding, password.as_deref(), ack, effects)
+            }
+            (Command::Leave, Some(slot)) => self.leave(slot, ack),
+            // Its join was refused while this was on its way.
+            (Command::Leave, None) => {
+                self.reply(session, ok_packet(ack, Nothing {}));
+                Ok(())
+            }
+            (_, None) => Err(ClientError::new(ErrorCode::NotInRoom, "join a room first")),
+            (Command::ObjectCreate { members, fresh_id }, Some(slot)) => {
+                self.object_create(slot, members, fresh_id, ack, effects)
+            }
+            (Command::ObjectUpdate(update), Some(slot)) => self.object_update(slot, update, ack, effects),
+            (Command::ObjectDelete(object), Some(slot)) => self.object_delete(slot, &object, ack, effects),
+            (Command::UserUpdate(changes), Some(slot)) => self.user_update(slot, &changes, ack),
+            (Command::Relay { to, packet, volatile }, Some(slot)) => {
+                self.relay(slot, to.as_deref(), packet, volatile, ack)
+            }
+        };
+        if let Err(error) = done {
+            self.reply(session, error_packet(ack, &error));
+        }
+        debug_assert!(now >= self.last_presence, "time goes on");
+    }
+
+    /// One tick: what waits goes out, then the poses that have changed.
+    pub fn handle_tick(&mut self, now: Time, effects: &mut Vec<Effect<S>>) {
+        self.free_retired();
+        self.flush(now, effects);
+        self.tick_poses(now, effects);
+    }
+
+    /// The room.
+    pub fn shared(&self) -> &Arc<RoomShared> {
+        &self.shared
+    }
+
+    /// Whether the room can be taken out of memory: nobody is in it and nothing of it is still to be done.
+    pub fn is_done(&self) -> bool {
+        self.by_session.is_empty()
+            && self.retiring.is_empty()
+            && self.storing == 0
+            && self.unsaved.is_empty()
+            && self.out.is_empty()
+    }
+
+    /// Whether everything that has changed is stored, or on its way to the store.
+    pub fn is_saved(&self) -> bool {
+        self.unsaved.is_empty()
+    }
+
+    /// Whether the session is a member.
+    pub fn has(&self, id: SessionId) -> bool {
+        self.by_session.contains_key(&id)
+    }
+
+    fn member(&self, slot: u16) -> &Member<S> {
+        self.members[usize::from(slot)].as_ref().expect("a slot in by_session has a member")
+    }
+
+    fn reply(&mut self, session: &S, packet: Option<Outgoing>) {
+        if let Some(packet) = packet {
+            self.out.replies.push((session.clone(), packet));
+            self.out.urgent = true;
+        }
+    }
+
+    fn reply_ok<T: Serialize>(&mut self, slot: u16, ack: AckId, members: T) {
+        let session = self.member(slot).session.clone();
+        self.reply(&session, ok_packet(ack, members));
+    }
+
+    fn announce(&mut self, audience: Audience, packet: Outgoing) {
+        self.out.entries.push(Entry { audience, packet, volatile: false, in_welcome: true });
+        self.out.urgent = true;
+    }
+}
+
+impl<S> Outbound<S> {
+    fn new() -> Self {
+        Self { left: Vec::new(), entries: Vec::new(), joined: Vec::new(), replies: Vec::new(), urgent: false }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.left.is_empty() && self.entries.is_empty() && self.joined.is_empty() && self.replies.is_empty()
+    }
+}
+
+/// `{ok: true, …}` for `ack`; nothing if no ack is wanted.
+pub fn ok_packet<T: Serialize>(ack: AckId, members: T) -> Option<Outgoing> {
+    #[derive(Serialize)]
+    struct Answer<T> {
+        ok: bool,
+        #[serde(flatten)]
+        members: T,
+    }
+    ack.map(|id| Outgoing::ack("/", id, &Answer { ok: true, members }))
+}
+
+/// How a failure is told: `{ok: false, error}` for `ack`, else the event `error`.
+pub fn error_packet(ack: AckId, error: &ClientError) -> Option<Outgoing> {
+    #[derive(Serialize)]
+    struct Answer<'a> {
+        ok: bool,
+        error: &'a ClientError,
+    }
+    Some(match ack {
+        Some(id) => Outgoing::ack("/", id, &Answer { ok: false, error }),
+        None => Outgoing::event("error", error),
+    })
+}
+
+/// Members of an answer that has none of its own.
+#[derive(Debug, Serialize)]
+pub struct Nothing {}

@@ -1,0 +1,243 @@
+//! Arrivals and departures.
+
+use protocol::error::{ClientError, ErrorCode};
+use protocol::event::Encoding;
+use protocol::members::json_string;
+use protocol::{Members, Outgoing, Pose};
+use serde::Serialize;
+
+use super::{
+    AckId, Audience, Effect, Entry, Flush, Joined, Member, Nothing, Outbound, Room, SessionId, User, ok_packet,
+};
+use crate::limits::{MAX_PROFILE_BYTES, PRESENCE_INTERVAL};
+use crate::time::Time;
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JoinAnswer<'a> {
+    room_id: &'a str,
+    slot: u16,
+    /// Unix ms: what `time` in ticks counts from.
+    epoch: u64,
+    tick_hz: u32,
+}
+
+impl<S: Clone> Room<S> {
+    #[expect(clippy::too_many_arguments, reason = "the parts of one command, taken apart once")]
+    pub(super) fn join(
+        &mut self,
+        id: SessionId,
+        session: &S,
+        user: User,
+        encoding: Encoding,
+        password: Option<&str>,
+        ack: AckId,
+        effects: &mut Vec<Effect<S>>,
+    ) -> Result<(), ClientError> {
+        if let Some(&slot) = self.by_session.get(&id) {
+            self.join_again(slot, encoding, ack, effects);
+            return Ok(());
+        }
+        if !self.shared.options.admits(password) {
+            return Err(ClientError::new(ErrorCode::WrongPassword, "Wrong password"));
+        }
+        let Some(slot) = self.take_slot() else {
+            return Err(ClientError::new(ErrorCode::RoomFull, "Room full"));
+        };
+        let generation = self.shared.table.open(slot, &Pose::INITIAL);
+        let ids_json =
+            format!("\"id\":{},\"socketId\":{},", json_string(&user.id), json_string(&user.socket_id));
+        self.members[usize::from(slot)] = Some(Member {
+            session: session.clone(),
+            id,
+            user,
+            ids_json: ids_json.into(),
+            profile: Members::default(),
+            generation,
+            encoding,
+        });
+        self.by_session.insert(id, slot);
+        *self.encodings.of(encoding) += 1;
+        self.shared.set_members(self.by_session.len());
+        let joined = Outgoing::event_raw("user-joined", &self.user_json(slot));
+        self.push_presence(slot, joined);
+        effects.push(Effect::Admit { session: session.clone(), slot, generation });
+        self.answer_join(slot, ack);
+        Ok(())
+    }
+
+    /// A join of the room that the session is in already: it is told everything again, the others nothing.
+    fn join_again(&mut self, slot: u16, encoding: Encoding, ack: AckId, effects: &mut Vec<Effect<S>>) {
+        let member = self.members[usize::from(slot)].as_mut().expect("a slot in by_session has a member");
+        *self.encodings.of(member.encoding) -= 1;
+        *self.encodings.of(encoding) += 1;
+        member.encoding = encoding;
+        let (session, generation) = (member.session.clone(), member.generation);
+        effects.push(Effect::Admit { session, slot, generation });
+        self.answer_join(slot, ack);
+    }
+
+    fn answer_join(&mut self, slot: u16, ack: AckId) {
+        let shared = &self.shared;
+        let answer = JoinAnswer {
+            room_id: &shared.id,
+            slot,
+            epoch: shared.epoch.as_millis(),
+            tick_hz: shared.tick_hz(),
+        };
+        let reply = ok_packet(ack, answer);
+        let member = self.member(slot);
+        let (session, since) = (member.session.clone(), self.out.entries.len());
+        let joined = Joined { session, slot, encoding: member.encoding, reply, since };
+        let id = member.id;
+        self.out.joined.push((joined, id));
+    }
+
+    /// The lowest slot that is free, if the room is not full. Low slots keep the dirty bitmap short.
+    fn take_slot(&mut self) -> Option<u16> {
+        if self.by_session.len() >= self.shared.options.max_users {
+            return None;
+        }
+        self.free_retired();
+        if let Some(slot) = self.free.pop_first() {
+            return Some(slot);
+        }
+        // Slots that are still being retired count against the table's size for the moment that it takes.
+        if self.members.len() >= self.shared.options.max_users {
+            return None;
+        }
+        self.members.push(None);
+        Some(self.members.len() as u16 - 1)
+    }
+
+    /// Gives back the slots whose last owner has finished its last write.
+    pub(super) fn free_retired(&mut self) {
+        let Self { retiring, free, shared, .. } = self;
+        retiring.retain(|&slot| {
+            let retired = shared.table.retire(slot);
+            if retired {
+                free.insert(slot);
+            }
+            !retired
+        });
+    }
+
+    pub(super) fn leave(&mut self, slot: u16, ack: AckId) -> Result<(), ClientError> {
+        let member = self.members[usize::from(slot)].take().expect("a slot in by_session has a member");
+        self.by_session.remove(&member.id);
+        *self.encodings.of(member.encoding) -= 1;
+        self.shared.set_members(self.by_session.len());
+        self.retiring.push(slot);
+        self.free_retired();
+        // Who goes before its join was answered still gets the answer, but becomes no viewer.
+        let Outbound { joined, replies, .. } = &mut self.out;
+        joined.retain_mut(|(pending, id)| {
+            if *id == member.id
+                && let Some(reply) = pending.reply.take()
+            {
+                replies.push((pending.session.clone(), reply));
+            }
+            *id != member.id
+        });
+        let packet = Outgoing::event("user-left", &*member.user.id);
+        self.push_presence(slot, packet);
+        self.out.left.push((member.session.clone(), slot));
+        if ack.is_some() {
+            self.reply(&member.session, ok_packet(ack, Nothing {}));
+        }
+        Ok(())
+    }
+
+    /// Unlike everything else, arrivals and departures are not urgent.
+    fn push_presence(&mut self, slot: u16, packet: Outgoing) {
+        let audience = Audience::Others(slot);
+        self.out.entries.push(Entry { audience, packet, volatile: false, in_welcome: true });
+    }
+
+    pub(super) fn user_update(&mut self, slot: u16, changes: &Members, ack: AckId) -> Result<(), ClientError> {
+        let member = self.members[usize::from(slot)].as_mut().expect("a slot in by_session has a member");
+        let mut profile = member.profile.clone();
+        profile.merge(changes);
+        if profile.json_bytes() > MAX_PROFILE_BYTES {
+            return Err(ClientError::new(ErrorCode::Limit, "what a user says of itself is at most 4 KiB"));
+        }
+        member.profile = profile;
+        let mut update = Members::default();
+        update.set("id", json_string(&member.user.id));
+        update.set("socketId", json_string(&member.user.socket_id));
+        update.merge(changes);
+        self.announce(Audience::Others(slot), Outgoing::event("user-updated", &update));
+        self.reply_ok(slot, ack, Nothing {});
+        Ok(())
+    }
+
+    /// One `user` of the contract as JSON.
+    fn user_json(&self, slot: u16) -> String {
+        let mut out = Vec::with_capacity(200);
+        self.write_user(slot, &mut out);
+        String::from_utf8(out).expect("built from JSON texts")
+    }
+
+    fn write_user(&self, slot: u16, out: &mut Vec<u8>) {
+        let member = self.member(slot);
+        out.push(b'{');
+        out.extend_from_slice(member.ids_json.as_bytes());
+        if member.profile.value("username").is_none() {
+            out.extend_from_slice(b"\"username\":");
+            out.extend_from_slice(json_string(&member.user.username).get().as_bytes());
+            out.push(b',');
+        }
+        self.shared.table.load(slot).unwrap_or(Pose::INITIAL).write_json_members(out);
+        out.extend_from_slice(format!(",\"slot\":{slot}").as_bytes());
+        for (name, value) in member.profile.iter() {
+            out.push(b',');
+            out.extend_from_slice(json_string(name).get().as_bytes());
+            out.push(b':');
+            out.extend_from_slice(value.get().as_bytes());
+        }
+        out.push(b'}');
+    }
+
+    /// `room-users`: everybody, as of now.
+    fn users_packet(&self) -> Outgoing {
+        let mut out = Vec::with_capacity(self.by_session.len() * 200 + 2);
+        out.push(b'[');
+        for slot in (0..self.members.len() as u16).filter(|slot| self.members[usize::from(*slot)].is_some()) {
+            if out.len() > 1 {
+                out.push(b',');
+            }
+            self.write_user(slot, &mut out);
+        }
+        out.push(b']');
+        Outgoing::event_raw("room-users", &String::from_utf8(out).expect("built from JSON texts"))
+    }
+
+    /// When what waits should go out: at once if anybody waits for an answer or a message; arrivals and
+    /// departures are gathered for a while. `None` if nothing waits.
+    pub fn flush_due(&self) -> Option<Time> {
+        match (self.out.is_empty(), self.out.urgent) {
+            (true, _) => None,
+            (false, true) => Some(Time::default()),
+            (false, false) => Some(self.last_presence + PRESENCE_INTERVAL),
+        }
+    }
+
+    /// Sends out what waits. The lists of users and objects are made once for all who have joined since the
+    /// last time, whose members they all are already.
+    pub fn flush(&mut self, now: Time, effects: &mut Vec<Effect<S>>) {
+        if self.out.is_empty() {
+            return;
+        }
+        self.last_presence = now;
+        let out = std::mem::replace(&mut self.out, Outbound::new());
+        let anybody_joined = !out.joined.is_empty();
+        effects.push(Effect::Flush(Flush {
+            left: out.left,
+            entries: out.entries,
+            joined: out.joined.into_iter().map(|(joined, _)| joined).collect(),
+            users: anybody_joined.then(|| self.users_packet()),
+            objects: anybody_joined.then(|| self.objects.packet()),
+            replies: out.replies,
+        }));
+    }
+}

@@ -1,0 +1,165 @@
+//! What a session does with each event of its client.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use protocol::error::{ClientError, ErrorCode};
+use protocol::event::{Encoding, JoinRoom, RoomMessage, Signal};
+use protocol::limits::MAX_MESSAGE_BYTES;
+use protocol::{ClientEvent, Outgoing};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::Session;
+use crate::room::{AckId, Command};
+
+/// What a relayed message may be longer than the message that came in: its sender's names.
+const ENVELOPE_BYTES: usize = 1024;
+
+impl Session {
+    /// Carries out an event other than a pose, or tells the client why not. `attachments` are those of the
+    /// packet that brought it.
+    pub fn handle(self: &Arc<Self>, event: ClientEvent<'_>, attachments: Vec<Bytes>, ack: AckId) {
+        if let Err(error) = self.try_handle(event, attachments, ack) {
+            self.refuse(ack, &error);
+        }
+    }
+
+    fn try_handle(
+        self: &Arc<Self>,
+        event: ClientEvent<'_>,
+        attachments: Vec<Bytes>,
+        ack: AckId,
+    ) -> Result<(), ClientError> {
+        self.spend_allowance()?;
+        let takes_attachments = matches!(event, ClientEvent::RoomMessage(_) | ClientEvent::Signal(_));
+        if !attachments.is_empty() && !takes_attachments {
+            return Err(ClientError::bad_request("this event takes no attachments"));
+        }
+        match event {
+            ClientEvent::JoinRoom(join) => self.join(join, ack),
+            ClientEvent::LeaveRoom => self.leave(ack),
+            ClientEvent::UpdatePosition(pose) => {
+                self.update_pose(&pose);
+                Ok(())
+            }
+            ClientEvent::ObjectCreate(members) => {
+                self.command(Command::ObjectCreate { members, fresh_id: fresh_id() }, ack)
+            }
+            ClientEvent::ObjectUpdate(update) => self.command(Command::ObjectUpdate(update), ack),
+            ClientEvent::ObjectDelete(id) => self.command(Command::ObjectDelete(id), ack),
+            ClientEvent::UserUpdate(changes) => self.command(Command::UserUpdate(changes), ack),
+            ClientEvent::RoomMessage(message) => self.message(&message, attachments, ack),
+            ClientEvent::Signal(signal) => self.signal(&signal, attachments, ack),
+            ClientEvent::View(_) => Err(unavailable("this server does not take views")),
+            ClientEvent::TimeSync | ClientEvent::WorkerTask(_) => {
+                Err(unavailable("this server does not take this event"))
+            }
+        }
+    }
+
+    fn join(self: &Arc<Self>, join: JoinRoom<'_>, ack: AckId) -> Result<(), ClientError> {
+        let encoding = join.encoding.unwrap_or_default();
+        if encoding == Encoding::Binary {
+            return Err(unavailable("this server does not send binary poses; use json or batch"));
+        }
+        let mut seat = self.seat();
+        if seat.closed {
+            return Ok(());
+        }
+        if self.departures.load(Ordering::Acquire) > 0 {
+            return Err(ClientError::new(ErrorCode::Overloaded, "the server is too busy, try again"));
+        }
+        let lease = self.engine.resolve(&join.room_id)?;
+        let room = lease.room().clone();
+        if seat.room.as_ref().is_some_and(|old| old.key != room.key) {
+            self.give_up_seat(&mut seat);
+        }
+        let command = Command::Join {
+            user: self.user.clone(),
+            encoding,
+            password: join.password.map(|password| password.into_owned()),
+        };
+        // Under the seat's lock, so that commands reach the mailbox in the order of their turns.
+        let joining = Some((lease, seat.turn + 1));
+        // Refused: who joins the room that it is in stays in it, as if it had not asked.
+        self.submit(&room, command, ack, joining)?;
+        seat.turn += 1;
+        self.joining.store(true, Ordering::Release);
+        self.seat_key.store(room.key, Ordering::Release);
+        seat.room = Some(room);
+        Ok(())
+    }
+
+    fn leave(self: &Arc<Self>, ack: AckId) -> Result<(), ClientError> {
+        let mut seat = self.seat();
+        let Some(room) = self.vacate(&mut seat) else {
+            return Err(ClientError::new(ErrorCode::NotInRoom, "join a room first"));
+        };
+        self.submit_always(room, ack);
+        Ok(())
+    }
+
+    fn message(
+        self: &Arc<Self>,
+        message: &RoomMessage<'_>,
+        attachments: Vec<Bytes>,
+        ack: AckId,
+    ) -> Result<(), ClientError> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Relayed<'a> {
+            #[serde(rename = "type")]
+            kind: &'a str,
+            data: Option<&'a RawValue>,
+            from: &'a str,
+            socket_id: &'a str,
+        }
+        let relayed = Relayed {
+            kind: &message.kind,
+            data: message.data,
+            from: &self.user.id,
+            socket_id: &self.user.socket_id,
+        };
+        let packet = relayed_packet("room-message", &relayed, attachments)?;
+        let to = message.to.as_deref().map(str::to_owned);
+        self.command(Command::Relay { to, packet, volatile: message.volatile }, ack)
+    }
+
+    fn signal(self: &Arc<Self>, signal: &Signal<'_>, attachments: Vec<Bytes>, ack: AckId) -> Result<(), ClientError> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Relayed<'a> {
+            from: &'a str,
+            socket_id: &'a str,
+            data: Option<&'a RawValue>,
+        }
+        let relayed =
+            Relayed { from: &self.user.id, socket_id: &self.user.socket_id, data: signal.data };
+        let packet = relayed_packet("signal", &relayed, attachments)?;
+        self.command(Command::Relay { to: Some(signal.to.to_string()), packet, volatile: false }, ack)
+    }
+}
+
+fn unavailable(message: &'static str) -> ClientError {
+    ClientError::new(ErrorCode::Unavailable, message)
+}
+
+/// An id that nobody guesses and that no two objects share.
+fn fresh_id() -> String {
+    format!("obj_{:016x}", rand::random::<u64>())
+}
+
+fn relayed_packet<T: Serialize>(
+    name: &str,
+    payload: &T,
+    attachments: Vec<Bytes>,
+) -> Result<Outgoing, ClientError> {
+    let json = serde_json::to_string(payload).expect("strings and JSON texts");
+    let attached = attachments.iter().map(Bytes::len).sum::<usize>();
+    if json.len() + attached > MAX_MESSAGE_BYTES + ENVELOPE_BYTES {
+        return Err(ClientError::new(ErrorCode::Limit, "a message is at most 64 KiB, attachments included"));
+    }
+    Ok(Outgoing::binary_event_raw(name, &json, attachments))
+}

@@ -1,0 +1,157 @@
+//! Rooms in a shard: how they come in, what reaches them, how they go.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use protocol::error::{ClientError, ErrorCode};
+
+use super::{Deferred, Hosted, JobDone, OpenRoom, Shard, Wake};
+use crate::directory::RoomShared;
+use crate::limits::{MAX_DEFERRED, MAX_UNSTORED};
+use crate::ports::StoredObject;
+use crate::room::{Command, Nothing, Room, error_packet, ok_packet};
+use crate::time::Time;
+
+impl Shard {
+    pub(super) async fn command(&mut self, now: Time, shared: &Arc<RoomShared>, deferred: Deferred) {
+        if !self.rooms.contains_key(&shared.key) {
+            let (session, _, ack, joining) = &deferred;
+            if joining.is_none() {
+                // The room is gone, and with it whatever this was about.
+                let answer = match deferred.1 {
+                    Command::Leave => ok_packet(*ack, Nothing {}),
+                    _ => error_packet(*ack, &ClientError::new(ErrorCode::NotInRoom, "join a room first")),
+                };
+                return self.answer(session, answer).await;
+            }
+            self.host(now, shared);
+        }
+        match self.rooms.get_mut(&shared.key) {
+            Some(Hosted::Open(_)) => self.command_open(now, shared.key, deferred).await,
+            // A departure is never refused. There is at most one for each join.
+            Some(Hosted::Loading(_, waiting))
+                if waiting.len() < MAX_DEFERRED || matches!(deferred.1, Command::Leave) =>
+            {
+                waiting.push(deferred);
+            }
+            Some(Hosted::Loading(_, waiting)) => {
+                let (session, _, ack, joining) = deferred;
+                let error = ClientError::new(ErrorCode::Overloaded, "the server is too busy, try again");
+                if let Some((_, turn)) = joining {
+                    session.refused(turn);
+                    // An earlier join of the same session may wait here; it is out now, so that must not let it in.
+                    if waiting.iter().any(|(waiter, ..)| waiter.id() == session.id()) {
+                        waiting.push((session.clone(), Command::Leave, None, None));
+                    }
+                }
+                self.reply(&session, ack, &error).await;
+            }
+            None => {}
+        }
+    }
+
+    /// Takes a room into this shard: at once, or after its objects have been read.
+    fn host(&mut self, now: Time, shared: &Arc<RoomShared>) {
+        if !shared.options.persistent {
+            return self.open(now, shared.clone(), Vec::new());
+        }
+        let (key, objects) = (shared.key, self.engine.store.objects(&shared.id));
+        self.rooms.insert(key, Hosted::Loading(shared.clone(), Vec::new()));
+        self.jobs.spawn(async move { JobDone::Loaded(key, objects.await) });
+    }
+
+    pub(super) fn open(&mut self, now: Time, shared: Arc<RoomShared>, objects: Vec<StoredObject>) {
+        let key = shared.key;
+        let period = period(shared.tick_hz());
+        // Rooms tick out of step with each other, so that their work is spread over the period.
+        let phase = period.mul_f64((key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 11) as f64 / (1u64 << 53) as f64);
+        let next_tick = now + phase;
+        let room = Room::new(shared, self.engine.defaults.max_objects, objects);
+        let members_per_core = vec![0; self.engine.fanouts.len()];
+        let open = OpenRoom { room, leases: HashMap::new(), members_per_core, next_tick, flush_wake: None };
+        self.rooms.insert(key, Hosted::Open(Box::new(open)));
+        self.wake_at(next_tick, Wake::Tick(key));
+    }
+
+    pub(super) async fn command_open(&mut self, now: Time, key: u64, (session, command, ack, joining): Deferred) {
+        let Some(Hosted::Open(open)) = self.rooms.get_mut(&key) else { return };
+        let changes_objects = matches!(
+            command,
+            Command::ObjectCreate { .. } | Command::ObjectUpdate(_) | Command::ObjectDelete(_)
+        );
+        if changes_objects && open.room.shared().options.persistent && self.unstored >= MAX_UNSTORED {
+            let error = ClientError::new(ErrorCode::Overloaded, "the store is behind, try again");
+            return self.reply(&session, ack, &error).await;
+        }
+        let was_in = open.room.has(session.id());
+        open.room.handle_command(now, session.id(), &session, command, ack, &mut self.effects);
+        self.metrics.commands.inc();
+        let is_in = open.room.has(session.id());
+        let turn = joining.as_ref().map(|(_, turn)| *turn);
+        match joining {
+            Some((lease, _)) if is_in => {
+                open.leases.insert(session.id(), lease);
+            }
+            Some((_, turn)) => session.refused(turn),
+            None => {}
+        }
+        let load = &self.engine.shards[self.index].load;
+        if is_in && !was_in {
+            open.members_per_core[session.core()] += 1;
+            load.fetch_add(1, Ordering::Relaxed);
+        } else if was_in && !is_in {
+            open.leases.remove(&session.id());
+            open.members_per_core[session.core()] -= 1;
+            load.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.touched.push(key);
+        self.apply(now, key, turn).await;
+    }
+
+    pub(super) async fn tick(&mut self, now: Time, key: u64) {
+        let Some(Hosted::Open(open)) = self.rooms.get_mut(&key) else { return };
+        if now < open.next_tick {
+            // Left over from when this shard had the room before.
+            return;
+        }
+        let late = now.since(open.next_tick);
+        self.engine.metrics.tick_lateness.observe(late.as_secs_f64());
+        self.metrics.ticks.inc();
+        open.room.handle_tick(now, &mut self.effects);
+        let period = period(open.room.shared().tick_hz());
+        open.next_tick = open.next_tick + period;
+        if open.next_tick < now {
+            let missed = now.since(open.next_tick).as_micros() / period.as_micros() + 1;
+            self.metrics.ticks_missed.inc_by(missed as u64);
+            open.next_tick = now + period;
+        }
+        let next_tick = open.next_tick;
+        self.wake_at(next_tick, Wake::Tick(key));
+        self.apply(now, key, None).await;
+        let took = self.engine.clock.now().since(now);
+        self.engine.metrics.tick_duration.observe(took.as_secs_f64());
+    }
+
+    /// Takes a room that is done out of memory, and one that is not persistent out of the world, unless it still
+    /// waits for the first who may enter it.
+    pub(super) fn let_go(&mut self, key: u64) {
+        let Some(Hosted::Open(open)) = self.rooms.get(&key) else { return };
+        let shared = open.room.shared().clone();
+        if !open.room.is_done() {
+            return;
+        }
+        if shared.options.persistent || !shared.was_entered() {
+            self.rooms.remove(&key);
+        } else if self.engine.directory.close(&shared) {
+            self.rooms.remove(&key);
+            self.engine.unplace(self.index);
+        }
+    }
+}
+
+fn period(tick_hz: u32) -> Duration {
+    Duration::from_secs(1) / tick_hz
+}
+

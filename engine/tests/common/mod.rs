@@ -1,0 +1,6 @@
+//! What the engine's integration tests share. Each of them uses its own part of it.
+#![allow(dead_code, reason = "every test binary compiles all of this and uses some")]
+
+pub(crate) mod ports;
+pub(crate) mod viewer;
+pub(crate) mod world;

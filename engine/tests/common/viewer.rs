@@ -1,0 +1,212 @@
+//! A client as the tests see it: it reads packets, keeps its picture of the room, and panics at whatever a
+//! client could not make sense of.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use protocol::{Packet, PacketKind};
+use serde_json::Value;
+
+/// Members of a user's JSON that make up its pose.
+const POSE_MEMBERS: [&str; 4] = ["position", "rotation", "leftHand", "rightHand"];
+
+/// What one client knows.
+#[derive(Debug, Default)]
+pub(crate) struct Viewer {
+    socket_id: String,
+    /// Whether it stands in a room: between a welcome and a departure.
+    pub(crate) inside: bool,
+    /// Everybody in the room, itself included, by socketId.
+    pub(crate) users: BTreeMap<String, Value>,
+    /// The room's objects by id. `None` as the version: it cannot be known from what was told.
+    pub(crate) objects: BTreeMap<String, (Option<u64>, Value)>,
+    /// The answers by ack id.
+    pub(crate) acks: BTreeMap<u64, Value>,
+    /// Payloads of `error`.
+    pub(crate) errors: Vec<Value>,
+    /// Payloads of `server-restart`.
+    pub(crate) restarts: Vec<Value>,
+    /// What was told reliably, in order and in short.
+    pub(crate) log: Vec<String>,
+    /// The number of the newest message of each sender that it has seen since both are in the room.
+    newest_message: BTreeMap<String, u64>,
+    poses_seen: usize,
+}
+
+impl Viewer {
+    pub(crate) fn new(socket_id: &str) -> Self {
+        Self { socket_id: socket_id.to_owned(), ..Self::default() }
+    }
+
+    /// The client has asked to leave, or to enter another room: nothing may come from the old one any more.
+    pub(crate) fn step_out(&mut self) {
+        self.inside = false;
+        self.users.clear();
+        self.objects.clear();
+        self.newest_message.clear();
+    }
+
+    /// How many poses of others it has been shown.
+    pub(crate) fn poses_seen(&self) -> usize {
+        self.poses_seen
+    }
+
+    /// Reads one Socket.IO packet.
+    pub(crate) fn packet(&mut self, text: &str) {
+        let packet = Packet::decode(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+        if packet.kind == PacketKind::Ack {
+            let args: Vec<Value> = serde_json::from_str(packet.data.unwrap()).unwrap();
+            let id = packet.id.unwrap();
+            let before = self.acks.insert(id, args[0].clone());
+            assert!(before.is_none(), "{} has got two answers to {id}: {text}", self.socket_id);
+            return;
+        }
+        let event = packet.event().unwrap();
+        let payload: Value = event.first_arg().unwrap().unwrap_or(Value::Null);
+        match &*event.name {
+            "error" => self.errors.push(payload),
+            "server-restart" => self.restarts.push(payload),
+            "room-users" => self.welcome(&payload),
+            name => {
+                assert!(self.inside, "{} is in no room and gets {text}", self.socket_id);
+                self.room_event(name, &payload);
+            }
+        }
+    }
+
+    fn room_event(&mut self, name: &str, payload: &Value) {
+        match name {
+            "room-objects" => {
+                let with_version = |object: &Value| (object["version"].as_u64(), object["value"].clone());
+                let objects = payload.as_array().unwrap().iter();
+                self.objects =
+                    objects.map(|object| (string(&object["id"]), with_version(object))).collect();
+            }
+            "user-joined" => self.joined(payload),
+            "user-left" => self.left(payload.as_str().unwrap()),
+            "user-moved" => self.moved(payload),
+            "users-moved" => payload["users"].as_array().unwrap().iter().for_each(|user| self.moved(user)),
+            "user-updated" => {
+                self.log.push(format!("updated {}", string(&payload["socketId"])));
+                let user = self.other(payload);
+                user["username"] = payload["username"].clone();
+            }
+            "room-message" => self.message(payload),
+            name => self.object_event(name, payload),
+        }
+    }
+
+    fn object_event(&mut self, name: &str, payload: &Value) {
+        let id = string(&payload["id"]);
+        let value = payload["value"].clone();
+        self.log.push(format!("{name} {id} {value}"));
+        match name {
+            "object-created" => {
+                let version = if self.objects.contains_key(&id) { None } else { Some(1) };
+                self.objects.insert(id, (version, value));
+            }
+            "object-updated" => {
+                self.objects.insert(id, (payload["version"].as_u64(), value));
+            }
+            "object-deleted" => {
+                self.objects.remove(&id);
+            }
+            _ => panic!("an event that no client knows: {name}"),
+        }
+    }
+
+    fn welcome(&mut self, users: &Value) {
+        let users = users.as_array().unwrap();
+        self.log.push("welcome".to_owned());
+        self.inside = true;
+        self.newest_message.clear();
+        self.users = users.iter().map(|user| (string(&user["socketId"]), user.clone())).collect();
+        assert_eq!(self.users.len(), users.len(), "somebody is listed twice");
+        assert!(self.users.contains_key(&self.socket_id), "the joiner is in its own list");
+        let slots: BTreeSet<u64> = users.iter().map(|user| user["slot"].as_u64().unwrap()).collect();
+        assert_eq!(slots.len(), users.len(), "no two members have one slot");
+    }
+
+    fn joined(&mut self, user: &Value) {
+        let socket_id = string(&user["socketId"]);
+        self.log.push(format!("joined {socket_id}"));
+        assert_ne!(socket_id, self.socket_id, "nobody is told of its own arrival");
+        self.newest_message.remove(user["id"].as_str().unwrap());
+        let slot = user["slot"].clone();
+        assert!(self.users.values().all(|other| other["slot"] != slot), "slot {slot} is taken");
+        let before = self.users.insert(socket_id.clone(), user.clone());
+        assert!(before.is_none(), "{} is told twice that {socket_id} has come", self.socket_id);
+    }
+
+    fn left(&mut self, user_id: &str) {
+        self.log.push(format!("left {user_id}"));
+        let found = self.users.iter().find(|(_, user)| user["id"] == user_id).map(|(id, _)| id.clone());
+        let Some(socket_id) = found else {
+            panic!("{} is told that {user_id} has gone, who is not there", self.socket_id)
+        };
+        assert_ne!(socket_id, self.socket_id, "nobody is told of its own departure");
+        self.newest_message.remove(user_id);
+        self.users.remove(&socket_id);
+    }
+
+    fn moved(&mut self, payload: &Value) {
+        self.poses_seen += 1;
+        let user = self.other(payload);
+        for name in POSE_MEMBERS {
+            user[name] = payload[name].clone();
+        }
+    }
+
+    /// Messages of one sender are numbered without gaps.
+    fn message(&mut self, payload: &Value) {
+        let from = string(&payload["from"]);
+        let number = payload["data"].as_u64().unwrap();
+        self.log.push(format!("message {number}"));
+        self.other(payload);
+        if payload["type"] == "numbered"
+            && let Some(before) = self.newest_message.insert(from.clone(), number)
+        {
+            assert_eq!(number, before + 1, "{} missed messages of {from}, or has them twice", self.socket_id);
+        }
+    }
+
+    /// Whom an event is about: somebody else, who is there.
+    fn other(&mut self, payload: &Value) -> &mut Value {
+        let socket_id = string(&payload["socketId"]);
+        assert_ne!(socket_id, self.socket_id, "nobody gets its own events");
+        let me = &self.socket_id;
+        self.users
+            .get_mut(&socket_id)
+            .unwrap_or_else(|| panic!("{me} hears of {socket_id}, who is not there: {payload}"))
+    }
+}
+
+/// The members of a user's JSON that are its pose.
+pub(crate) fn pose_of(user: &Value) -> Value {
+    let members = POSE_MEMBERS.iter().filter(|name| !user[**name].is_null());
+    members.map(|name| ((*name).to_owned(), user[*name].clone())).collect()
+}
+
+/// The members that a pose has as JSON.
+pub(crate) fn pose_json(pose: &protocol::Pose) -> Value {
+    let mut out = vec![b'{'];
+    pose.write_json_members(&mut out);
+    out.push(b'}');
+    serde_json::from_slice(&out).unwrap()
+}
+
+/// A pose unlike every other of a different number, with hands now and then.
+pub(crate) fn pose_numbered(number: u32) -> protocol::Pose {
+    let mut pose = protocol::Pose::INITIAL;
+    pose.head.position = [number as f32, 1.5, (number % 7) as f32];
+    if number.is_multiple_of(3) {
+        pose.left_hand = Some(protocol::Part {
+            position: [number as f32 + 0.5, 1.0, 0.0],
+            rotation: protocol::Rotation::Quaternion([0.0, 0.0, 0.0, 1.0]),
+        });
+    }
+    pose
+}
+
+fn string(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).to_owned()
+}

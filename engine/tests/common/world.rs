@@ -1,0 +1,230 @@
+//! A whole engine on one paused runtime, and the people in it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use engine::{Engine, EngineConfig, RoomDefaults, RoomRequest, Session, User};
+use prometheus_client::registry::Registry;
+use protocol::ClientEvent;
+use serde_json::{Value, json};
+use tokio::task::JoinHandle;
+
+use super::ports::{MemoryOutbox, MemoryStore, PausedClock, Reading, StorePort};
+use super::viewer::{pose_json, pose_numbered, pose_of};
+
+/// Shards and fan-outs of an engine under test.
+pub(crate) const CORES: usize = 3;
+
+pub(crate) struct World {
+    pub(crate) engine: Engine,
+    pub(crate) registry: Registry,
+    clock: Arc<PausedClock>,
+    tasks: Vec<JoinHandle<()>>,
+    pub(crate) people: Vec<Person>,
+    /// The objects of each room, as they should be: value and version by id.
+    pub(crate) objects: BTreeMap<String, BTreeMap<String, (u64, Value)>>,
+}
+
+/// A client, and the truth about it.
+pub(crate) struct Person {
+    pub(crate) name: String,
+    pub(crate) session: Arc<Session>,
+    pub(crate) outbox: Arc<MemoryOutbox>,
+    /// Where it is once everything has been carried out.
+    pub(crate) room: Option<String>,
+    pub(crate) alive: bool,
+    /// Its newest pose since it came into its room.
+    pose: Option<u32>,
+    next_ack: u64,
+    pub(crate) next_message: u64,
+}
+
+impl World {
+    pub(crate) fn new(rooms: RoomDefaults, store: &Arc<MemoryStore>) -> Self {
+        let clock = PausedClock::start();
+        let store = Arc::new(StorePort(store.clone()));
+        let config = EngineConfig { cores: CORES, rooms, store, clock: clock.clone() };
+        let mut registry = Registry::default();
+        let (engine, cores) = Engine::new(config, &mut registry);
+        let mut tasks = Vec::new();
+        for core in cores {
+            tasks.push(tokio::spawn(core.shard.run()));
+            tasks.push(tokio::spawn(core.fanout.run()));
+        }
+        Self { engine, registry, clock, tasks, people: Vec::new(), objects: BTreeMap::new() }
+    }
+
+    pub(crate) fn with_users(max_users: usize) -> Self {
+        let defaults = RoomDefaults { max_users, ..RoomDefaults::default() };
+        Self::new(defaults, &MemoryStore::new(std::time::Duration::ZERO, []))
+    }
+
+    /// A new client; its connection lives on whichever core comes next.
+    pub(crate) fn connect(&mut self) -> usize {
+        let index = self.people.len();
+        let name = format!("s{index}");
+        let outbox = MemoryOutbox::new(&name, &self.clock);
+        let user = User {
+            id: format!("u{index}").into(),
+            socket_id: name.as_str().into(),
+            username: format!("person {index}").into(),
+        };
+        let session = self.engine.open_session(user, outbox.clone(), index % CORES);
+        self.people.push(Person {
+            name,
+            session,
+            outbox,
+            room: None,
+            alive: true,
+            pose: None,
+            next_ack: 0,
+            next_message: 0,
+        });
+        index
+    }
+
+    /// Lets `count` new clients into `room`.
+    pub(crate) fn connect_into(&mut self, count: usize, room: &str) -> Vec<usize> {
+        (0..count)
+            .map(|_| {
+                let person = self.connect();
+                self.people[person].join(room, "json");
+                person
+            })
+            .collect()
+    }
+
+    pub(crate) async fn create_room(&self, id: &str, request: RoomRequest) {
+        self.engine.create_room(id, &request).await.unwrap();
+    }
+
+    /// Everybody's picture is the truth.
+    pub(crate) fn check(&self) {
+        for (index, person) in self.people.iter().enumerate().filter(|(_, person)| person.alive) {
+            let client = person.outbox.client();
+            if client.reading != Reading::Prompt || client.answers_only {
+                continue;
+            }
+            let Some(room) = &person.room else {
+                assert!(!client.viewer.inside, "{} thinks that it is in a room", person.name);
+                continue;
+            };
+            let there: Vec<_> =
+                self.people.iter().filter(|other| other.alive && other.room.as_ref() == Some(room)).collect();
+            let seen: Vec<&String> = client.viewer.users.keys().collect();
+            let mut expected: Vec<&String> = there.iter().map(|other| &other.name).collect();
+            expected.sort();
+            assert_eq!(seen, expected, "who is in {room}, as {} sees it", person.name);
+            for other in there.iter().filter(|other| other.name != person.name) {
+                let pose = other.pose.map_or(protocol::Pose::INITIAL, pose_numbered);
+                let seen = pose_of(&client.viewer.users[&other.name]);
+                assert_eq!(seen, pose_json(&pose), "{} as {} sees it", other.name, person.name);
+            }
+            // Its own objects a client knows by the answers that it got.
+            let mine = format!("{index}-");
+            let others = |id: &&String| !id.starts_with(&mine);
+            let nothing = BTreeMap::new();
+            let truth = self.objects.get(room).unwrap_or(&nothing);
+            let ids: Vec<_> = truth.keys().filter(others).collect();
+            assert_eq!(client.viewer.objects.keys().filter(others).collect::<Vec<_>>(), ids, "objects of {room}");
+            for id in ids {
+                let (version, value) = &truth[id];
+                assert_eq!(client.viewer.objects[id], (Some(*version), value.clone()), "object {id} of {room}");
+            }
+        }
+    }
+
+    /// `person` is in its room with this many altogether.
+    pub(crate) fn check_people_only(&self, person: usize, count: usize) {
+        assert_eq!(self.people[person].outbox.client().viewer.users.len(), count);
+    }
+
+    /// Everybody goes; afterwards there is nothing left.
+    pub(crate) async fn close_all(&mut self) {
+        for person in &mut self.people {
+            person.disconnect();
+        }
+        super::ports::pass(std::time::Duration::from_secs(1)).await;
+        assert_eq!(self.engine.session_count(), 0);
+        let left: Vec<_> = self.engine.rooms().into_iter().filter(|room| !room.options.persistent).collect();
+        assert!(left.is_empty(), "rooms that nobody is in: {left:?}");
+        assert!(self.engine.rooms().iter().all(|room| room.members() == 0));
+        assert!(self.tasks.iter().all(|task| !task.is_finished()), "a shard or a fan-out has ended");
+    }
+
+    /// A counter's value, summed over its labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        let lines = text.lines().filter(|line| line.starts_with(name));
+        lines.map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap()).sum()
+    }
+}
+
+impl Person {
+    /// Sends an event that wants an answer, and returns the answer's id.
+    pub(crate) fn emit(&mut self, name: &str, payload: &Value) -> u64 {
+        let text = payload.to_string();
+        let event = ClientEvent::parse(name, &text).unwrap().unwrap();
+        self.next_ack += 1;
+        self.session.handle(event, Vec::new(), Some(self.next_ack));
+        self.next_ack
+    }
+
+    /// Asks for a room that will let it in.
+    pub(crate) fn join(&mut self, room: &str, encoding: &str) -> u64 {
+        if self.room.as_deref() != Some(room) {
+            self.outbox.client().viewer.step_out();
+            self.pose = None;
+        }
+        self.room = Some(room.to_owned());
+        self.emit("join-room", &json!({ "roomId": room, "encoding": encoding }))
+    }
+
+    pub(crate) fn leave(&mut self) -> u64 {
+        self.outbox.client().viewer.step_out();
+        self.room = None;
+        self.emit("leave-room", &json!({}))
+    }
+
+    pub(crate) fn move_to(&mut self, number: u32) {
+        self.session.update_pose(&pose_numbered(number));
+        if self.room.is_some() {
+            self.pose = Some(number);
+        }
+    }
+
+    /// Says the next number to everybody.
+    pub(crate) fn say(&mut self) -> u64 {
+        self.next_message += 1;
+        let message = json!({ "type": "numbered", "data": self.next_message });
+        self.emit("room-message", &message)
+    }
+
+    /// The connection breaks.
+    pub(crate) fn disconnect(&mut self) {
+        self.outbox.client().reading = Reading::Gone;
+        self.session.closed();
+        self.gone();
+    }
+
+    /// It is known to be gone.
+    pub(crate) fn gone(&mut self) {
+        self.alive = false;
+        self.room = None;
+    }
+
+    /// The answer to an event, if it has come.
+    pub(crate) fn answer(&self, ack: u64) -> Option<Value> {
+        self.outbox.client().viewer.acks.get(&ack).cloned()
+    }
+
+    /// `ok`, or the code of the failure.
+    pub(crate) fn outcome(&self, ack: u64) -> String {
+        match self.answer(ack) {
+            None => "none".to_owned(),
+            Some(answer) if answer["ok"] == true => "ok".to_owned(),
+            Some(answer) => answer["error"]["code"].as_str().unwrap().to_owned(),
+        }
+    }
+}

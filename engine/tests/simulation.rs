@@ -1,0 +1,188 @@
+//! Whole engines on one paused clock: people come, move, talk, build, switch rooms, stall and vanish at random;
+//! whenever it is quiet for a second, everybody's picture must be the truth.
+//!
+//! A failure prints its seed; `SIM_SEED=<seed>` repeats it.
+#![cfg(not(loom_model))]
+
+mod common;
+
+use std::time::Duration;
+
+use common::ports::{Reading, pass};
+use common::world::World;
+use engine::ports::CloseReason;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::json;
+
+const ROOMS: usize = 4;
+const PEOPLE: usize = 220;
+const ROUNDS: usize = 4;
+const STEPS_PER_ROUND: usize = 250;
+const ENCODINGS: [&str; 2] = ["json", "batch"];
+
+#[tokio::test(start_paused = true)]
+async fn everybody_sees_the_truth_whatever_happens() {
+    let seeds: Vec<u64> = match std::env::var("SIM_SEED") {
+        Ok(seed) => vec![seed.parse().expect("SIM_SEED is a number")],
+        Err(_) => vec![1, 2, 3, rand::random()],
+    };
+    for seed in seeds {
+        println!("SIM_SEED={seed}");
+        Simulation::new(seed).run().await;
+    }
+}
+
+struct Simulation {
+    world: World,
+    random: SmallRng,
+    /// Numbers poses and objects.
+    counter: u32,
+}
+
+impl Simulation {
+    fn new(seed: u64) -> Self {
+        Self { world: World::with_users(1000), random: SmallRng::seed_from_u64(seed), counter: 0 }
+    }
+
+    async fn run(mut self) {
+        // Somebody is always there, so that no room and none of its objects go before the end.
+        for room in 0..ROOMS {
+            self.world.connect_into(1, &format!("room {room}"));
+        }
+        for _ in 0..PEOPLE {
+            self.world.connect();
+        }
+        for _ in 0..ROUNDS {
+            for _ in 0..STEPS_PER_ROUND {
+                for _ in 0..self.random.random_range(1..8) {
+                    self.act();
+                }
+                if self.random.random_bool(0.3) {
+                    let wait = Duration::from_millis(self.random.random_range(1..60));
+                    pass(wait).await;
+                }
+            }
+            for person in self.world.people.iter().filter(|person| person.alive) {
+                person.outbox.resume();
+            }
+            pass(Duration::from_secs(1)).await;
+            self.world.check();
+            for person in self.world.people.iter().filter(|person| person.alive) {
+                assert_eq!(person.outbox.client().viewer.errors, [] as [serde_json::Value; 0]);
+                let client = person.outbox.client();
+                let refused = client.viewer.acks.values().find(|answer| answer["ok"] != true);
+                assert_eq!(refused, None, "{}", person.name);
+            }
+        }
+        let skipped: usize = self.world.people.iter().map(|person| person.outbox.client().ticks_skipped).sum();
+        assert!(skipped > 0, "nobody had to catch up: the simulation is too tame");
+        self.world.close_all().await;
+    }
+
+    fn act(&mut self) {
+        let index = self.random.random_range(0..self.world.people.len());
+        let person = &self.world.people[index];
+        let prompt = person.outbox.client().reading == Reading::Prompt;
+        match person.alive {
+            false => {}
+            // What it was sent before it went would be read after; so a stalled client stays.
+            true if !prompt => self.act_stalled(index),
+            true => self.act_prompt(index),
+        }
+    }
+
+    fn act_stalled(&mut self, index: usize) {
+        match self.random.random_range(0..10) {
+            0..3 => self.world.people[index].outbox.resume(),
+            3 if index >= ROOMS => self.world.people[index].disconnect(),
+            _ => self.step(index),
+        }
+    }
+
+    fn act_prompt(&mut self, index: usize) {
+        let anchored = index < ROOMS;
+        match self.random.random_range(0..100) {
+            0..18 if !anchored => self.join(index),
+            18..24 if !anchored && self.world.people[index].room.is_some() => {
+                self.world.people[index].leave();
+            }
+            24..27 if !anchored => self.vanish(index),
+            27..32 => self.world.people[index].outbox.client().reading = Reading::Stalled(100_000),
+            32..42 if self.world.people[index].room.is_some() => {
+                self.world.people[index].say();
+            }
+            42..52 => self.build(index),
+            _ => self.step(index),
+        }
+    }
+
+    fn join(&mut self, index: usize) {
+        let room = format!("room {}", self.random.random_range(0..ROOMS));
+        let encoding = ENCODINGS[self.random.random_range(0..2)];
+        self.world.people[index].join(&room, encoding);
+        match self.random.random_range(0..10) {
+            // In one breath with the join, before any answer:
+            0..4 => self.step(index),
+            4 => self.vanish(index),
+            5 => {
+                self.world.people[index].leave();
+            }
+            _ => {}
+        }
+    }
+
+    fn step(&mut self, index: usize) {
+        self.counter += 1;
+        self.world.people[index].move_to(self.counter);
+    }
+
+    /// The session ends in one of the ways in which sessions end, and somebody else comes.
+    fn vanish(&mut self, index: usize) {
+        let person = &mut self.world.people[index];
+        match self.random.random_range(0..4) {
+            0 => person.disconnect(),
+            1 => {
+                person.disconnect();
+                person.session.closed();
+            }
+            2 => {
+                person.session.end(CloseReason::SlowReader);
+                person.session.closed();
+                person.gone();
+            }
+            _ => {
+                if person.room.is_some() {
+                    person.leave();
+                }
+                person.disconnect();
+            }
+        }
+        self.world.connect();
+    }
+
+    fn build(&mut self, index: usize) {
+        let person = &mut self.world.people[index];
+        let Some(room) = person.room.clone() else { return };
+        let objects = self.world.objects.entry(room).or_default();
+        let mine: Vec<String> =
+            objects.keys().filter(|id| id.starts_with(&format!("{index}-"))).cloned().collect();
+        self.counter += 1;
+        let value = json!(self.counter);
+        if mine.is_empty() || self.random.random_bool(0.3) {
+            let id = format!("{index}-{}", self.counter);
+            person.emit("object-create", &json!({ "id": id, "value": value }));
+            objects.insert(id, (1, value));
+            return;
+        }
+        let id = &mine[self.random.random_range(0..mine.len())];
+        if self.random.random_bool(0.2) {
+            person.emit("object-delete", &json!({ "id": id }));
+            objects.remove(id);
+        } else {
+            let version = objects[id].0;
+            person.emit("object-update", &json!({ "id": id, "version": version, "value": value }));
+            objects.insert(id.clone(), (version + 1, value));
+        }
+    }
+}

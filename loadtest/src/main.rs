@@ -1,0 +1,82 @@
+//! `loadtest`: an independent judge of multiplayer servers.
+//!
+//! It drives real Socket.IO sessions over websocket and counts what arrives, on any server that speaks the
+//! events of `docs/PROTOCOL.md` marked *seed*. It shares no code with the server that it was made for, but for
+//! the contract itself. How it measures is written in `docs/PERFORMANCE.md`.
+//!
+//! Exit status: 0 if all is well; 1 if the server has a fault or misses what was asked for; 2 if the run could
+//! not be completed.
+
+mod compare;
+mod http;
+mod idle;
+mod options;
+mod process;
+mod report;
+mod session;
+mod stamp;
+mod steady;
+mod tally;
+mod walk;
+mod websocket;
+mod worker;
+
+use std::fmt::Display;
+use std::io::{Write, stderr, stdout};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use serde::Serialize;
+
+use crate::options::{Cli, Command, SteadyOptions};
+use crate::process::Process;
+use crate::steady::Run;
+
+/// The same allocator as the servers that are compared.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            // There is nobody to tell if this fails.
+            let _ = writeln!(stderr(), "loadtest: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Does what was asked for; `false` if the server has a fault.
+fn run(cli: Cli) -> Result<bool> {
+    match cli.command {
+        Some(Command::Idle(options)) => {
+            let report = idle::run(&options)?;
+            print(&report, options.json)?;
+            Ok(report.disconnects.is_empty())
+        }
+        Some(Command::Compare(options)) => {
+            let comparison = compare::run(&options, |round| drop(writeln!(stderr(), "{round}")))?;
+            print(&comparison, options.json)?;
+            Ok(comparison.shortfalls.is_empty())
+        }
+        None => {
+            let SteadyOptions { url, load, pid, pin, json } = &cli.steady;
+            let url = url.as_deref().context("no --url")?;
+            let report = steady::run(&Run { url, load, server: pid.map(Process), cores: pin })?;
+            print(&report, *json)?;
+            Ok(report.faults().is_empty())
+        }
+    }
+}
+
+fn print<T: Display + Serialize>(report: &T, json: bool) -> Result<()> {
+    if json {
+        writeln!(stdout(), "{}", serde_json::to_string_pretty(report)?)?;
+    } else {
+        write!(stdout(), "{report}")?;
+    }
+    Ok(())
+}

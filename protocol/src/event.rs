@@ -1,0 +1,396 @@
+//! The events that a client may send, as types.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::error::{ClientError, ErrorCode};
+use crate::limits::{
+    MAX_MESSAGE_BYTES, MAX_OBJECT_ID_BYTES, MAX_PASSWORD_BYTES, MAX_POSITION_M, MAX_ROOM_ID_BYTES,
+    MAX_USER_UPDATE_BYTES, MAX_USERNAME_BYTES,
+};
+use crate::members::Members;
+use crate::pose::Pose;
+
+/// The name of the hot event. A transport may look for it before it looks at anything else.
+pub const UPDATE_POSITION: &str = "update-position";
+
+/// An event from a client, checked.
+#[derive(Debug, Clone)]
+pub enum ClientEvent<'a> {
+    /// `join-room`
+    JoinRoom(JoinRoom<'a>),
+    /// `leave-room`
+    LeaveRoom,
+    /// `update-position` with a JSON pose. One with a binary pose is read by [`crate::frame::decode_pose`].
+    UpdatePosition(Pose),
+    /// `object-create`: any JSON object
+    ObjectCreate(Members),
+    /// `object-update`
+    ObjectUpdate(ObjectUpdate),
+    /// `object-delete`: the object's id
+    ObjectDelete(String),
+    /// `user-update`: what changed
+    UserUpdate(Members),
+    /// `room-message`
+    RoomMessage(RoomMessage<'a>),
+    /// `signal`
+    Signal(Signal<'a>),
+    /// `view`
+    View(View),
+    /// `time-sync`
+    TimeSync,
+    /// `worker-task`
+    WorkerTask(WorkerTask<'a>),
+}
+
+/// How a client wants poses sent to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encoding {
+    /// One `user-moved` event per moved user.
+    #[default]
+    Json,
+    /// One `users-moved` event per tick.
+    Batch,
+    /// One `pose-frame` event per tick.
+    Binary,
+}
+
+/// Payload of `join-room`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinRoom<'a> {
+    /// The room to join; it is created if there is none of that id.
+    #[serde(borrow)]
+    pub room_id: Cow<'a, str>,
+    /// The room's password, if it has one.
+    #[serde(default, borrow)]
+    pub password: Option<Cow<'a, str>>,
+    /// How poses are to be sent.
+    #[serde(default)]
+    pub encoding: Option<Encoding>,
+    /// Where the client looks from, if not from where it stands.
+    #[serde(default)]
+    pub view: Option<View>,
+}
+
+/// Payload of `view`: a viewpoint that is not the user's own place.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct View {
+    /// Metres.
+    pub position: Point,
+    /// Metres; the room's default if absent.
+    #[serde(default)]
+    pub radius: Option<f32>,
+}
+
+/// A point in metres.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+pub struct Point {
+    /// Right.
+    pub x: f32,
+    /// Up.
+    pub y: f32,
+    /// Towards the viewer.
+    pub z: f32,
+}
+
+/// Payload of `object-update`.
+#[derive(Debug, Clone)]
+pub struct ObjectUpdate {
+    /// Which object.
+    pub id: String,
+    /// The version that the sender knew, if it wants a conflict told.
+    pub version: Option<u64>,
+    /// The changed members, without `id` and `version`.
+    pub changes: Members,
+}
+
+/// Payload of `room-message`. Its `data` stays text, or placeholders of binary attachments.
+#[derive(Debug, Clone, Deserialize)]
+pub struct RoomMessage<'a> {
+    /// What kind of message it is; the application's own word.
+    #[serde(rename = "type", borrow)]
+    pub kind: Cow<'a, str>,
+    /// Anything.
+    #[serde(default, borrow)]
+    pub data: Option<&'a RawValue>,
+    /// A user's id or a socketId: only that member gets it.
+    #[serde(default, borrow)]
+    pub to: Option<Cow<'a, str>>,
+    /// It may be dropped for a receiver that is behind.
+    #[serde(default)]
+    pub volatile: bool,
+}
+
+/// Payload of `signal`.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Signal<'a> {
+    /// A user's id or a socketId.
+    #[serde(borrow)]
+    pub to: Cow<'a, str>,
+    /// An offer, an answer, a candidate: the application's own.
+    #[serde(default, borrow)]
+    pub data: Option<&'a RawValue>,
+}
+
+/// Payload of `worker-task`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerTask<'a> {
+    /// The client's own name for this task; it comes back with the result.
+    #[serde(borrow)]
+    pub task_id: &'a RawValue,
+    /// Which task.
+    #[serde(borrow)]
+    pub task: Cow<'a, str>,
+    /// Its input.
+    #[serde(default, borrow)]
+    pub payload: Option<&'a RawValue>,
+}
+
+impl<'a> ClientEvent<'a> {
+    /// Reads the event `name` with the JSON text of its first argument (empty if it came with none).
+    /// `None` for a name that the contract does not know: such events are ignored.
+    ///
+    /// # Errors
+    /// A `bad_request` that says what the event takes.
+    pub fn parse(name: &str, payload: &'a str) -> Result<Option<Self>, ClientError> {
+        Ok(Some(match name {
+            UPDATE_POSITION => Self::UpdatePosition(Pose::from_json(payload)?),
+            "join-room" => Self::JoinRoom(JoinRoom::parse(payload)?),
+            "leave-room" => Self::LeaveRoom,
+            "object-create" => Self::ObjectCreate(members(payload, "object-create takes a JSON object")?),
+            "object-update" => Self::ObjectUpdate(ObjectUpdate::parse(payload)?),
+            "object-delete" => {
+                Self::ObjectDelete(object_id(&members(payload, "object-delete takes {id}")?)?.ok_or_else(no_object_id)?)
+            }
+            "user-update" => Self::UserUpdate(user_update(payload)?),
+            "room-message" => {
+                within(payload, MAX_MESSAGE_BYTES, "a room-message is at most 64 KiB")?;
+                Self::RoomMessage(read(payload, "room-message takes {type, data[, to][, volatile]}")?)
+            }
+            "signal" => {
+                within(payload, MAX_MESSAGE_BYTES, "a signal is at most 64 KiB")?;
+                Self::Signal(read(payload, "signal takes {to, data}")?)
+            }
+            "view" => Self::View(View::parse(payload)?),
+            "time-sync" => Self::TimeSync,
+            "worker-task" => Self::WorkerTask(read(payload, "worker-task takes {taskId, task, payload}")?),
+            _ => return Ok(None),
+        }))
+    }
+}
+
+impl<'a> JoinRoom<'a> {
+    fn parse(payload: &'a str) -> Result<Self, ClientError> {
+        let join: Self =
+            read(payload, "join-room takes {roomId[, password][, encoding: json | batch | binary][, view]}")?;
+        check_room_id(&join.room_id)?;
+        if join.password.as_ref().is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
+            return Err(ClientError::bad_request("a password is at most 128 bytes"));
+        }
+        if let Some(view) = &join.view {
+            view.validate()?;
+        }
+        Ok(join)
+    }
+}
+
+/// Checks a room's id: 1 to 128 bytes without control characters.
+///
+/// # Errors
+/// A `bad_request`.
+pub fn check_room_id(id: &str) -> Result<(), ClientError> {
+    if id.is_empty() || id.len() > MAX_ROOM_ID_BYTES || id.chars().any(char::is_control) {
+        return Err(ClientError::bad_request("roomId must be 1 to 128 bytes without control characters"));
+    }
+    Ok(())
+}
+
+/// Checks a username: 1 to 128 bytes without control characters.
+///
+/// # Errors
+/// A `bad_request`.
+pub fn check_username(name: &str) -> Result<(), ClientError> {
+    if name.trim().is_empty() || name.len() > MAX_USERNAME_BYTES || name.chars().any(char::is_control) {
+        return Err(ClientError::bad_request("username must be 1 to 128 bytes without control characters"));
+    }
+    Ok(())
+}
+
+impl View {
+    fn parse(payload: &str) -> Result<Self, ClientError> {
+        let view: Self = read(payload, "view takes {position: {x, y, z}[, radius]}")?;
+        view.validate()?;
+        Ok(view)
+    }
+
+    fn validate(&self) -> Result<(), ClientError> {
+        let Point { x, y, z } = self.position;
+        let in_range = [x, y, z].iter().all(|c| c.abs() <= MAX_POSITION_M)
+            && self.radius.is_none_or(|radius| (0.0..=MAX_POSITION_M).contains(&radius));
+        if in_range { Ok(()) } else { Err(ClientError::bad_request("view must be within 1,000 km of the origin")) }
+    }
+}
+
+impl ObjectUpdate {
+    fn parse(payload: &str) -> Result<Self, ClientError> {
+        const TAKES: &str = "object-update takes {id[, version], …changed members}";
+        let mut changes = members(payload, TAKES)?;
+        let id = object_id(&changes)?.ok_or_else(no_object_id)?;
+        changes.remove("id");
+        let version = match changes.remove("version") {
+            Some(version) => Some(
+                serde_json::from_str(version.get())
+                    .map_err(|_| ClientError::bad_request("version must be a whole number"))?,
+            ),
+            None => None,
+        };
+        Ok(Self { id, version, changes })
+    }
+}
+
+/// The id under which an object with these members is kept: its `id` member if that is a string or a number.
+///
+/// # Errors
+/// A `bad_request` if there is an `id` of another kind, or an empty or too long one.
+pub fn object_id(members: &Members) -> Result<Option<String>, ClientError> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Id<'a> {
+        #[serde(borrow)]
+        Text(Cow<'a, str>),
+        Number(serde_json::Number),
+    }
+    let Some(value) = members.value("id") else { return Ok(None) };
+    let id = match serde_json::from_str(value.get()) {
+        Ok(Id::Text(text)) => text.into_owned(),
+        Ok(Id::Number(number)) => number.to_string(),
+        Err(_) => return Err(ClientError::bad_request("an object's id must be a string or a number")),
+    };
+    if id.is_empty() || id.len() > MAX_OBJECT_ID_BYTES {
+        return Err(ClientError::bad_request("an object's id must be 1 to 128 bytes"));
+    }
+    Ok(Some(id))
+}
+
+fn no_object_id() -> ClientError {
+    ClientError::bad_request("the object's id is missing")
+}
+
+/// Members of a user that only the server sets.
+const RESERVED_USER_MEMBERS: [&str; 8] =
+    ["id", "socketId", "slot", "position", "rotation", "leftHand", "rightHand", "__proto__"];
+
+fn user_update(payload: &str) -> Result<Members, ClientError> {
+    within(payload, MAX_USER_UPDATE_BYTES, "a user-update is at most 4 KiB")?;
+    let mut changes = members(payload, "user-update takes {username?, …}")?;
+    for name in RESERVED_USER_MEMBERS {
+        changes.remove(name);
+    }
+    if let Some(name) = changes.value("username") {
+        let name: Cow<'_, str> =
+            serde_json::from_str(name.get()).map_err(|_| ClientError::bad_request("username must be a string"))?;
+        check_username(&name)?;
+    }
+    if changes.is_empty() {
+        return Err(ClientError::bad_request("user-update takes at least one member that a user may set"));
+    }
+    Ok(changes)
+}
+
+fn members(payload: &str, takes: &'static str) -> Result<Members, ClientError> {
+    serde_json::from_str(payload).map_err(|_| ClientError::bad_request(takes))
+}
+
+fn read<'a, T: Deserialize<'a>>(payload: &'a str, takes: &'static str) -> Result<T, ClientError> {
+    serde_json::from_str(payload).map_err(|_| ClientError::bad_request(takes))
+}
+
+fn within(payload: &str, limit: usize, message: &'static str) -> Result<(), ClientError> {
+    if payload.len() > limit { Err(ClientError::new(ErrorCode::Limit, message)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(name: &str, payload: &str) -> ErrorCode {
+        ClientEvent::parse(name, payload).unwrap_err().code
+    }
+
+    #[test]
+    fn a_seed_join_has_only_a_room() {
+        let Ok(Some(ClientEvent::JoinRoom(join))) = ClientEvent::parse("join-room", r#"{"roomId":"lobby"}"#) else {
+            panic!("not a join")
+        };
+        assert_eq!(join.room_id, "lobby");
+        assert!(join.password.is_none() && join.encoding.is_none() && join.view.is_none());
+    }
+
+    #[test]
+    fn a_join_may_say_more() {
+        let json = r#"{"roomId":"caf\u00e9","password":"x","encoding":"batch","view":{"position":{"x":1,"y":2,"z":3}}}"#;
+        let Ok(Some(ClientEvent::JoinRoom(join))) = ClientEvent::parse("join-room", json) else { panic!("not a join") };
+        assert_eq!(join.room_id, "café");
+        assert_eq!(join.encoding, Some(Encoding::Batch));
+        assert_eq!(join.view.unwrap().position.z, 3.0);
+    }
+
+    #[test]
+    fn bad_payloads_are_refused_with_a_code() {
+        let long = format!(r#"{{"roomId":"{}"}}"#, "x".repeat(MAX_ROOM_ID_BYTES + 1));
+        for (name, payload) in [
+            ("join-room", ""),
+            ("join-room", "{}"),
+            ("join-room", r#"{"roomId":""}"#),
+            ("join-room", r#"{"roomId":7}"#),
+            ("join-room", r#"{"roomId":"a\u0000b"}"#),
+            ("join-room", r#"{"roomId":"a","encoding":"morse"}"#),
+            ("join-room", long.as_str()),
+            ("object-create", "[]"),
+            ("object-update", r#"{"version":1}"#),
+            ("object-update", r#"{"id":"a","version":-1}"#),
+            ("object-update", r#"{"id":{}}"#),
+            ("object-delete", r#"{"id":""}"#),
+            ("user-update", "{}"),
+            ("user-update", r#"{"id":"somebody else"}"#),
+            ("user-update", r#"{"username":5}"#),
+            ("room-message", r#"{"data":1}"#),
+            ("signal", r#"{"data":1}"#),
+            ("view", r#"{"position":{"x":1e30,"y":0,"z":0}}"#),
+            ("worker-task", r#"{"task":"x"}"#),
+        ] {
+            assert_eq!(code(name, payload), ErrorCode::BadRequest, "{name} {payload}");
+        }
+        let big = format!(r#"{{"type":"x","data":"{}"}}"#, "x".repeat(MAX_MESSAGE_BYTES));
+        assert_eq!(code("room-message", &big), ErrorCode::Limit);
+    }
+
+    #[test]
+    fn a_name_that_the_contract_does_not_know_is_no_error() {
+        assert!(matches!(ClientEvent::parse("no-such-event", "nonsense"), Ok(None)));
+    }
+
+    #[test]
+    fn what_only_the_server_sets_is_taken_out_of_a_user_update() {
+        let json = r##"{"id":"x","slot":1,"colour":"#fff","position":{}}"##;
+        let Ok(Some(ClientEvent::UserUpdate(changes))) = ClientEvent::parse("user-update", json) else {
+            panic!("not a user-update")
+        };
+        assert_eq!(serde_json::to_string(&changes).unwrap(), r##"{"colour":"#fff"}"##);
+    }
+
+    #[test]
+    fn an_update_is_split_into_id_version_and_changes() {
+        let json = r#"{"colour":"red","id":5,"version":3}"#;
+        let Ok(Some(ClientEvent::ObjectUpdate(update))) = ClientEvent::parse("object-update", json) else {
+            panic!("not an update")
+        };
+        assert_eq!((update.id.as_str(), update.version), ("5", Some(3)));
+        assert_eq!(serde_json::to_string(&update.changes).unwrap(), r#"{"colour":"red"}"#);
+    }
+}

@@ -1,0 +1,382 @@
+//! Packets on their way out, built once however many they go to.
+//!
+//! An [`Outgoing`] holds its text already framed for a WebSocket, so that the sender only counts a reference
+//! up and writes. [`TextFrames`] puts a whole tick's packets into one buffer.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::limits::MAX_ATTACHMENTS;
+use crate::packet::PacketKind;
+
+/// WebSocket opcode of a text frame.
+pub const OPCODE_TEXT: u8 = 0x1;
+/// WebSocket opcode of a binary frame.
+pub const OPCODE_BINARY: u8 = 0x2;
+
+/// The longest header of an unmasked WebSocket frame, in bytes.
+const HEADER_BYTES_MAX: usize = 10;
+/// The Engine.IO packet type "message", which precedes every Socket.IO packet.
+const ENGINE_MESSAGE: u8 = b'4';
+/// Room for the punctuation around a payload: kind, brackets, quotes, comma, ack id.
+const PUNCTUATION_BYTES: usize = 32;
+
+/// One Socket.IO packet, encoded; cloning counts references and copies no bytes.
+///
+/// The buffer is `[WebSocket header]['4'][Socket.IO text]`. The header's place is kept free in front while
+/// the text is written, because its length is only known afterwards.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    frame: Bytes,
+    text_start: usize,
+    attachments: Option<Arc<[Bytes]>>,
+}
+
+impl Outgoing {
+    /// Grants a CONNECT: the session's id in that namespace.
+    pub fn connect(namespace: &str, sid: &str) -> Self {
+        let mut draft = Draft::new(PacketKind::Connect, 0, namespace, None, sid.len());
+        draft.raw("{\"sid\":");
+        draft.json(sid);
+        draft.raw("}");
+        draft.finish(Vec::new())
+    }
+
+    /// Refuses a CONNECT, with a reason for the client.
+    pub fn connect_error(namespace: &str, message: &str) -> Self {
+        let mut draft = Draft::new(PacketKind::ConnectError, 0, namespace, None, message.len());
+        draft.raw("{\"message\":");
+        draft.json(message);
+        draft.raw("}");
+        draft.finish(Vec::new())
+    }
+
+    /// Ends a namespace's session.
+    pub fn disconnect(namespace: &str) -> Self {
+        Draft::new(PacketKind::Disconnect, 0, namespace, None, 0).finish(Vec::new())
+    }
+
+    /// An event with one argument, in the namespace `/`.
+    ///
+    /// # Panics
+    /// When `payload` cannot be JSON (a map whose keys are no strings): a bug in its type, not in its data.
+    pub fn event<T: Serialize + ?Sized>(name: &str, payload: &T) -> Self {
+        Self::event_in("/", name, payload)
+    }
+
+    /// An event with one argument.
+    ///
+    /// # Panics
+    /// As [`Outgoing::event`].
+    pub fn event_in<T: Serialize + ?Sized>(namespace: &str, name: &str, payload: &T) -> Self {
+        let mut draft = Draft::new(PacketKind::Event, 0, namespace, None, name.len() + 96);
+        draft.raw("[");
+        draft.json(name);
+        draft.raw(",");
+        draft.json(payload);
+        draft.raw("]");
+        draft.finish(Vec::new())
+    }
+
+    /// An event in the namespace `/` whose arguments are JSON text already, comma-separated; may be empty.
+    pub fn event_raw(name: &str, args_json: &str) -> Self {
+        Self::event_raw_in("/", name, args_json, Vec::new())
+    }
+
+    /// An event in the namespace `/` with attachments, to which placeholders in `args_json` point.
+    ///
+    /// # Panics
+    /// As [`Outgoing::event_raw_in`].
+    pub fn binary_event_raw(name: &str, args_json: &str, attachments: Vec<Bytes>) -> Self {
+        Self::event_raw_in("/", name, args_json, attachments)
+    }
+
+    /// An event whose arguments are JSON text already. Without attachments it is a plain event: the stock
+    /// JavaScript parser refuses a binary one that has none.
+    ///
+    /// `args_json` must be valid, and its placeholders too (see [`crate::attachments::placeholders_valid`]):
+    /// a stock client drops its connection on either fault.
+    ///
+    /// # Panics
+    /// With more than [`MAX_ATTACHMENTS`] attachments, which no stock client takes.
+    pub fn event_raw_in(namespace: &str, name: &str, args_json: &str, attachments: Vec<Bytes>) -> Self {
+        let kind = if attachments.is_empty() { PacketKind::Event } else { PacketKind::BinaryEvent };
+        let room = name.len() + args_json.len();
+        let mut draft = Draft::new(kind, attachments.len(), namespace, None, room);
+        draft.raw("[");
+        draft.json(name);
+        if !args_json.is_empty() {
+            draft.raw(",");
+            draft.raw(args_json);
+        }
+        draft.raw("]");
+        draft.finish(attachments)
+    }
+
+    /// The answer to the event that carried `id`, with one argument.
+    ///
+    /// # Panics
+    /// As [`Outgoing::event`].
+    pub fn ack<T: Serialize + ?Sized>(namespace: &str, id: u64, payload: &T) -> Self {
+        let mut draft = Draft::new(PacketKind::Ack, 0, namespace, Some(id), 64);
+        draft.raw("[");
+        draft.json(payload);
+        draft.raw("]");
+        draft.finish(Vec::new())
+    }
+
+    /// The answer to the event that carried `id`; the arguments are JSON text, comma-separated, may be empty.
+    ///
+    /// # Panics
+    /// As [`Outgoing::event_raw_in`].
+    pub fn ack_raw(namespace: &str, id: u64, args_json: &str, attachments: Vec<Bytes>) -> Self {
+        let kind = if attachments.is_empty() { PacketKind::Ack } else { PacketKind::BinaryAck };
+        let mut draft = Draft::new(kind, attachments.len(), namespace, Some(id), args_json.len());
+        draft.raw("[");
+        draft.raw(args_json);
+        draft.raw("]");
+        draft.finish(attachments)
+    }
+
+    /// The Socket.IO packet's text, without Engine.IO's type in front.
+    pub fn text(&self) -> &str {
+        // Only strings and serde_json have written here. The check is cheap; unsafe code is not worth it.
+        std::str::from_utf8(&self.frame[self.text_start..]).expect("a packet is built from strings")
+    }
+
+    /// The same as [`Outgoing::text`], sharing the buffer.
+    pub fn text_bytes(&self) -> Bytes {
+        self.frame.slice(self.text_start..)
+    }
+
+    /// The whole WebSocket text frame, Engine.IO's type included, sharing the buffer.
+    pub fn frame(&self) -> Bytes {
+        self.frame.clone()
+    }
+
+    /// The attachments in order, each of which goes out as a binary message after the text.
+    pub fn attachments(&self) -> &[Bytes] {
+        self.attachments.as_deref().unwrap_or_default()
+    }
+
+    /// The attachments with the WebSocket headers that go before them.
+    pub fn attachment_frames(&self) -> impl Iterator<Item = AttachmentFrame<'_>> {
+        self.attachments().iter().map(|payload| {
+            let (header, header_bytes) = frame_header(OPCODE_BINARY, payload.len());
+            AttachmentFrame { header, header_bytes, payload }
+        })
+    }
+
+    /// How many bytes of WebSocket frames this is, attachments and headers included.
+    pub fn wire_bytes(&self) -> usize {
+        let frame_bytes = |frame: AttachmentFrame<'_>| frame.header_bytes + frame.payload.len();
+        self.frame.len() + self.attachment_frames().map(frame_bytes).sum::<usize>()
+    }
+}
+
+/// One attachment as a WebSocket binary frame: [`AttachmentFrame::header`], then `payload`.
+#[derive(Clone, Copy, Debug)]
+pub struct AttachmentFrame<'a> {
+    header: [u8; HEADER_BYTES_MAX],
+    header_bytes: usize,
+    /// The attachment.
+    pub payload: &'a Bytes,
+}
+
+impl AttachmentFrame<'_> {
+    /// The frame's header.
+    pub fn header(&self) -> &[u8] {
+        &self.header[..self.header_bytes]
+    }
+}
+
+/// The header of a final, unmasked WebSocket frame (RFC 6455, server to client) and its length in bytes.
+pub fn frame_header(opcode: u8, payload_len: usize) -> ([u8; 10], usize) {
+    let mut header = [0; HEADER_BYTES_MAX];
+    header[0] = 0x80 | (opcode & 0x0f);
+    let used = header_bytes(payload_len);
+    match used {
+        2 => header[1] = payload_len as u8,
+        4 => {
+            header[1] = 126;
+            header[2..4].copy_from_slice(&(payload_len as u16).to_be_bytes());
+        }
+        _ => {
+            header[1] = 127;
+            header[2..10].copy_from_slice(&(payload_len as u64).to_be_bytes());
+        }
+    }
+    (header, used)
+}
+
+const fn header_bytes(payload_len: usize) -> usize {
+    match payload_len {
+        0..=125 => 2,
+        126..=65_535 => 4,
+        _ => HEADER_BYTES_MAX,
+    }
+}
+
+/// A packet being written.
+struct Draft {
+    buffer: Vec<u8>,
+}
+
+impl Draft {
+    fn new(
+        kind: PacketKind,
+        attachments: usize,
+        namespace: &str,
+        id: Option<u64>,
+        payload_bytes_hint: usize,
+    ) -> Self {
+        let capacity = HEADER_BYTES_MAX + PUNCTUATION_BYTES + namespace.len() + payload_bytes_hint;
+        let mut buffer = Vec::with_capacity(capacity);
+        buffer.extend_from_slice(&[0; HEADER_BYTES_MAX]);
+        buffer.extend_from_slice(&[ENGINE_MESSAGE, kind.digit()]);
+        let mut draft = Self { buffer };
+        if kind.is_binary() {
+            draft.number(attachments as u64);
+            draft.raw("-");
+        }
+        if namespace != "/" {
+            draft.raw(namespace);
+            draft.raw(",");
+        }
+        if let Some(id) = id {
+            draft.number(id);
+        }
+        draft
+    }
+
+    fn raw(&mut self, text: &str) {
+        self.buffer.extend_from_slice(text.as_bytes());
+    }
+
+    fn number(&mut self, value: u64) {
+        self.raw(itoa::Buffer::new().format(value));
+    }
+
+    fn json<T: Serialize + ?Sized>(&mut self, value: &T) {
+        serde_json::to_writer(&mut self.buffer, value).expect("a payload's type can be JSON");
+    }
+
+    fn finish(mut self, attachments: Vec<Bytes>) -> Outgoing {
+        assert!(attachments.len() <= MAX_ATTACHMENTS, "{} attachments", attachments.len());
+        let (header, used) = frame_header(OPCODE_TEXT, self.buffer.len() - HEADER_BYTES_MAX);
+        let start = HEADER_BYTES_MAX - used;
+        self.buffer[start..HEADER_BYTES_MAX].copy_from_slice(&header[..used]);
+        let frame = Bytes::from(self.buffer).slice(start..);
+        let attachments = if attachments.is_empty() { None } else { Some(attachments.into()) };
+        Outgoing { frame, text_start: used + 1, attachments }
+    }
+}
+
+/// Where a frame lies in the buffer of [`TextFrames`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameSpan {
+    /// The WebSocket header's first byte.
+    pub start: u32,
+    /// One past the frame's last byte.
+    pub end: u32,
+    /// The Socket.IO text's first byte, after Engine.IO's type.
+    pub text_start: u32,
+}
+
+impl FrameSpan {
+    /// The whole WebSocket frame.
+    pub const fn frame(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    /// The Socket.IO packet's text.
+    pub const fn text(self) -> Range<usize> {
+        self.text_start as usize..self.end as usize
+    }
+}
+
+/// Many Socket.IO text packets, each a WebSocket frame, one behind the other in one buffer without gaps.
+#[derive(Debug, Default)]
+pub struct TextFrames {
+    buffer: Vec<u8>,
+    /// The open frame: where it starts, and where its payload does.
+    open: Option<(usize, usize)>,
+}
+
+impl TextFrames {
+    /// An empty buffer with room for `capacity` bytes.
+    pub fn with_capacity(capacity: usize) -> Self {
+        Self { buffer: Vec::with_capacity(capacity), open: None }
+    }
+
+    /// Opens a frame and gives the buffer to append its Socket.IO text to; the text must be UTF-8, and what
+    /// is in the buffer already must be left alone.
+    ///
+    /// `text_bytes_hint` is how long the text will be. It need not be exact: nothing is moved as long as it
+    /// is on the same side of 125 and 65,535 as the truth, and otherwise the text is moved once.
+    ///
+    /// # Panics
+    /// When a frame is open.
+    pub fn begin(&mut self, text_bytes_hint: usize) -> &mut Vec<u8> {
+        assert!(self.open.is_none(), "the frame before has not been ended");
+        let start = self.buffer.len();
+        let payload_start = start + header_bytes(text_bytes_hint.saturating_add(1));
+        self.buffer.resize(payload_start, 0);
+        self.buffer.push(ENGINE_MESSAGE);
+        self.open = Some((start, payload_start));
+        &mut self.buffer
+    }
+
+    /// The buffer, to go on appending to the open frame.
+    pub fn buffer_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    /// Closes the frame and says where it is.
+    ///
+    /// # Panics
+    /// When no frame is open, the buffer was shortened, or it has grown beyond 4 GiB.
+    pub fn end(&mut self) -> FrameSpan {
+        let (start, mut payload_start) = self.open.take().expect("a frame has been begun");
+        let payload_len = self.buffer.len().checked_sub(payload_start).expect("the buffer only grows");
+        assert!(payload_len > 0, "the buffer only grows");
+        let (header, used) = frame_header(OPCODE_TEXT, payload_len);
+        if start + used != payload_start {
+            payload_start = self.move_payload(payload_start, start + used, payload_len);
+        }
+        self.buffer[start..payload_start].copy_from_slice(&header[..used]);
+        let end = u32::try_from(self.buffer.len()).expect("a tick is far below 4 GiB");
+        FrameSpan { start: start as u32, end, text_start: payload_start as u32 + 1 }
+    }
+
+    /// How many bytes there are so far.
+    pub fn len(&self) -> usize {
+        self.buffer.len()
+    }
+
+    /// Whether nothing has been written.
+    pub fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
+    /// The frames, without copying them.
+    ///
+    /// # Panics
+    /// When a frame is open.
+    pub fn finish(self) -> Bytes {
+        assert!(self.open.is_none(), "the last frame has not been ended");
+        Bytes::from(self.buffer)
+    }
+
+    fn move_payload(&mut self, from: usize, to: usize, payload_len: usize) -> usize {
+        if to > from {
+            self.buffer.resize(to + payload_len, 0);
+        }
+        self.buffer.copy_within(from..from + payload_len, to);
+        self.buffer.truncate(to + payload_len);
+        to
+    }
+}

@@ -1,0 +1,204 @@
+//! What Copresence does with the events of its clients: who is let in, and what goes to the engine.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::room::ok_packet;
+use engine::{Engine, Session, User};
+use percent_encoding::percent_decode_str;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+use protocol::error::{ClientError, ErrorCode};
+use protocol::event::{UPDATE_POSITION, WorkerTask};
+use protocol::packet::Event;
+use protocol::{ClientEvent, Outgoing, Pose};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::auth::Auth;
+use crate::transport::connection::{Accepted, Application, ConnectionError, Link, Refused};
+
+/// How every `update-position` of the namespace `/` without an ack begins.
+const POSE_PREFIX: &str = "2[\"update-position\",";
+
+/// Characters of a Socket.IO session's id: 120 random bits.
+const SOCKET_ID_CHARS: usize = 20;
+
+/// The application behind every connection.
+pub struct App {
+    engine: Engine,
+    auth: Arc<Auth>,
+    unknown_events: Counter,
+    broken_connections: Counter,
+}
+
+impl App {
+    /// Joins clients to `engine`, once `auth` has let them in.
+    pub fn new(engine: Engine, auth: Arc<Auth>, registry: &mut Registry) -> Self {
+        let (unknown_events, broken_connections) = (Counter::default(), Counter::default());
+        registry.register("unknown_events", "Events that the contract does not know", unknown_events.clone());
+        registry.register(
+            "broken_connections",
+            "Connections closed because the client broke the protocol",
+            broken_connections.clone(),
+        );
+        Self { engine, auth, unknown_events, broken_connections }
+    }
+
+    fn pose_attachment(session: &Arc<Session>, attachments: &[Bytes], ack: Option<u64>) {
+        let pose = match attachments {
+            [attachment] => protocol::frame::decode_pose(attachment)
+                .map_err(|_| ClientError::bad_request("the attachment is no pose"))
+                .and_then(|pose| pose.validate().map(|()| pose)),
+            _ => Err(ClientError::bad_request("update-position takes one attachment")),
+        };
+        match pose {
+            Ok(pose) => take_pose(session, &pose, ack),
+            Err(error) => session.refuse(ack, &error),
+        }
+    }
+
+    fn time_sync(&self, session: &Arc<Session>, ack: Option<u64>) {
+        #[derive(Serialize)]
+        struct Answer {
+            time: u64,
+        }
+        if let Some(packet) = ok_packet(ack, Answer { time: self.engine.now().as_millis() }) {
+            session.send(&packet);
+        }
+    }
+}
+
+impl Application for App {
+    type Session = Arc<Session>;
+
+    fn connect(
+        &self,
+        namespace: &str,
+        auth: Option<&str>,
+        link: &Link,
+    ) -> Result<Accepted<Arc<Session>>, Refused> {
+        if namespace != "/" {
+            return Err(Refused("Invalid namespace".to_owned()));
+        }
+        let token = token(auth, &link.query).ok_or_else(|| Refused("Authentication required".to_owned()))?;
+        let now_s = self.engine.now().as_millis() / 1000;
+        let claims = self.auth.verify(&token, now_s).map_err(|_| Refused("Invalid token".to_owned()))?;
+        let sid = socket_id();
+        let user = User {
+            id: claims.user_id.as_str().into(),
+            socket_id: sid.as_str().into(),
+            username: claims.username.as_str().into(),
+        };
+        let session = self.engine.open_session(user, link.outbox.clone(), link.core);
+        Ok(Accepted { session, sid })
+    }
+
+    #[inline]
+    fn shortcut(&self, session: &Arc<Arc<Session>>, text: &str) -> bool {
+        let pose = text
+            .strip_prefix(POSE_PREFIX)
+            .and_then(|rest| rest.strip_suffix(']'))
+            .and_then(|payload| Pose::from_json(payload).ok());
+        match pose {
+            Some(pose) => {
+                session.update_pose(&pose);
+                true
+            }
+            // What is no pose is told so on the usual way.
+            None => false,
+        }
+    }
+
+    fn event(
+        &self,
+        session: &Arc<Arc<Session>>,
+        event: &Event<'_>,
+        attachments: Vec<Bytes>,
+        ack: Option<u64>,
+    ) {
+        if event.name == UPDATE_POSITION && !attachments.is_empty() {
+            return Self::pose_attachment(session, &attachments, ack);
+        }
+        match ClientEvent::parse(&event.name, event.first_raw()) {
+            Ok(Some(ClientEvent::UpdatePosition(pose))) => take_pose(session, &pose, ack),
+            Ok(Some(ClientEvent::TimeSync)) => self.time_sync(session, ack),
+            Ok(Some(ClientEvent::WorkerTask(task))) => refuse_task(session, &task, ack),
+            Ok(Some(event)) => session.handle(event, attachments, ack),
+            Ok(None) => {
+                self.unknown_events.inc();
+            }
+            Err(error) => session.refuse(ack, &error),
+        }
+    }
+
+    fn disconnected(&self, session: &Arc<Arc<Session>>) {
+        session.closed();
+    }
+
+    fn broken(&self, error: &ConnectionError) {
+        self.broken_connections.inc();
+        tracing::debug!(%error, "a connection is closed because its client broke the protocol");
+    }
+}
+
+fn take_pose(session: &Arc<Session>, pose: &Pose, ack: Option<u64>) {
+    #[derive(Serialize)]
+    struct Nothing {}
+    session.update_pose(pose);
+    if let Some(packet) = ok_packet(ack, Nothing {}) {
+        session.send(&packet);
+    }
+}
+
+fn refuse_task(session: &Arc<Session>, task: &WorkerTask<'_>, ack: Option<u64>) {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct WorkerError<'a> {
+        task_id: &'a RawValue,
+        error: &'a str,
+    }
+    const MESSAGE: &str = "No healthy workers available";
+    session.send(&Outgoing::event("worker-error", &WorkerError { task_id: task.task_id, error: MESSAGE }));
+    if ack.is_some() {
+        session.refuse(ack, &ClientError::new(ErrorCode::Unavailable, MESSAGE));
+    }
+}
+
+/// The token from the CONNECT packet's payload, else from the query string of the connection's first request.
+fn token<'a>(auth: Option<&'a str>, query: &'a str) -> Option<Cow<'a, str>> {
+    #[derive(Deserialize)]
+    struct Credentials<'a> {
+        #[serde(borrow)]
+        token: Cow<'a, str>,
+    }
+    auth.and_then(|json| serde_json::from_str::<Credentials<'a>>(json).ok())
+        .map(|credentials| credentials.token)
+        .or_else(|| {
+            let value = query.split('&').find_map(|pair| pair.strip_prefix("token="))?;
+            percent_decode_str(value).decode_utf8().ok()
+        })
+        .filter(|token| !token.is_empty())
+}
+
+fn socket_id() -> String {
+    use rand::distr::{Alphanumeric, SampleString};
+    Alphanumeric.sample_string(&mut rand::rng(), SOCKET_ID_CHARS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_may_come_in_the_packet_or_in_the_query() {
+        assert_eq!(token(Some(r#"{"token":"a.b.c"}"#), "").as_deref(), Some("a.b.c"));
+        assert_eq!(token(None, "EIO=4&token=a%2Eb&x=1").as_deref(), Some("a.b"));
+        assert_eq!(token(Some(r#"{"token":"packet"}"#), "token=query").as_deref(), Some("packet"));
+        assert_eq!(token(Some("{}"), "token=query").as_deref(), Some("query"));
+        for (auth, query) in [(None, ""), (Some(r#"{"token":""}"#), ""), (Some(r#"{"token":5}"#), "EIO=4")] {
+            assert_eq!(token(auth, query), None);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What makes given settings valid.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use http::{HeaderValue, Uri};
+use protocol::limits::TICK_HZ_RANGE;
+use tracing_subscriber::EnvFilter;
+
+use super::{Config, ConfigError, Environment, Given, Secret};
+
+/// Bytes of the shortest secret that is taken: as many as the signature's digest has.
+pub const MIN_SECRET_BYTES: usize = 32;
+
+/// The most users that any room may be made for: a slot is 16 bits wide, and some values have a meaning.
+pub const MAX_USERS_PER_ROOM_LIMIT: usize = 60_000;
+
+/// The most cores that are used. More threads than any machine has are a mistake in the setting.
+pub const MAX_CORES: usize = 1_024;
+
+/// The longest time that may be set anywhere, in milliseconds: an hour.
+const MAX_TIME_MS: u64 = 3_600_000;
+
+/// Where a built page is looked for, seen from the working directory and from above the program.
+const PAGE: &str = "web/dist";
+
+/// The configuration that `given` makes.
+pub(super) fn accept(given: Given) -> Result<Config, ConfigError> {
+    let mut notes = Vec::new();
+    let environment = environment(&given.node_env, &mut notes);
+    let (jwt_secret, jwt_secret_is_random) = jwt_secret(given.jwt_secret, environment)?;
+    if jwt_secret_is_random {
+        notes.push("JWT_SECRET is not set: it is random, and no token outlives this process".into());
+    }
+    let redis_url = given.redis_url.map(redis_url).transpose()?;
+    if redis_url.is_some() {
+        notes.push("REDIS_URL is set, but this version keeps rooms in SQLite and does not use it".into());
+    }
+    let available = std::thread::available_parallelism().map_or(1, usize::from);
+    let cores = given.cores.unwrap_or(available.min(MAX_CORES));
+    if cores > available {
+        notes.push(format!("CORES is {cores}, but this process may run on {available}"));
+    }
+    in_range("CORES", cores as u64, 1, MAX_CORES as u64)?;
+    in_range("TICK_HZ", given.tick_hz.into(), (*TICK_HZ_RANGE.start()).into(), (*TICK_HZ_RANGE.end()).into())?;
+    in_range("MAX_USERS_PER_ROOM", given.max_users_per_room as u64, 1, MAX_USERS_PER_ROOM_LIMIT as u64)?;
+    in_range("DRAIN_MS", given.drain_ms, 0, MAX_TIME_MS)?;
+    in_range("RECONNECT_SPREAD_MS", given.reconnect_spread_ms, 0, MAX_TIME_MS)?;
+    in_range("MAX_CONNECTIONS", given.max_connections as u64, 1, 10_000_000)?;
+    in_range("PING_INTERVAL_MS", given.ping_interval_ms, 1, MAX_TIME_MS)?;
+    in_range("PING_TIMEOUT_MS", given.ping_timeout_ms, 1, MAX_TIME_MS)?;
+    cors_origin(&given.cors_origin)?;
+    if let Err(error) = EnvFilter::builder().parse(&given.log) {
+        return invalid(format!("LOG is no filter: {error}"));
+    }
+    Ok(Config {
+        address: SocketAddr::new(given.host, given.port),
+        jwt_secret,
+        jwt_secret_is_random,
+        redis_url,
+        environment,
+        cores,
+        tick_hz: given.tick_hz,
+        max_users_per_room: given.max_users_per_room,
+        data_dir: given.data_dir,
+        drain_ms: given.drain_ms,
+        reconnect_spread_ms: given.reconnect_spread_ms,
+        cors_origin: given.cors_origin,
+        web_dir: web_dir(given.web_dir)?,
+        log: given.log,
+        max_connections: given.max_connections,
+        ping_interval_ms: given.ping_interval_ms,
+        ping_timeout_ms: given.ping_timeout_ms,
+        notes,
+    })
+}
+
+fn invalid<T>(line: impl Into<String>) -> Result<T, ConfigError> {
+    Err(ConfigError::Invalid(line.into()))
+}
+
+fn in_range(name: &str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    invalid(format!("{name} must be {least} to {most}, not {value}"))
+}
+
+fn environment(name: &str, notes: &mut Vec<String>) -> Environment {
+    match name {
+        "development" => Environment::Development,
+        "production" => Environment::Production,
+        "test" => Environment::Test,
+        other => {
+            notes.push(format!("NODE_ENV {other:?} is not known and counts as development"));
+            Environment::Development
+        }
+    }
+}
+
+fn jwt_secret(given: Option<String>, environment: Environment) -> Result<(Secret, bool), ConfigError> {
+    match given {
+        Some(text) if text.len() < MIN_SECRET_BYTES => invalid(format!(
+            "JWT_SECRET must have at least {MIN_SECRET_BYTES} bytes, not {}: whoever guesses it can be anybody",
+            text.len()
+        )),
+        Some(text) => Ok((Secret::new(text), false)),
+        None if environment == Environment::Production => {
+            invalid("JWT_SECRET must be set when NODE_ENV is production")
+        }
+        None => {
+            let random: [u8; 32] = rand::random();
+            let text: String = random.iter().map(|byte| format!("{byte:02x}")).collect();
+            Ok((Secret::new(text), true))
+        }
+    }
+}
+
+/// The text of the URL is never part of the message: it may hold a password.
+fn redis_url(text: String) -> Result<Secret, ConfigError> {
+    let uri = text.parse::<Uri>().ok();
+    let scheme = uri.as_ref().and_then(Uri::scheme_str);
+    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
+    if host.is_empty() || !matches!(scheme, Some("redis" | "rediss")) {
+        return invalid("REDIS_URL must be of the form redis://[user:password@]host[:port], or rediss://…");
+    }
+    Ok(Secret::new(text))
+}
+
+fn cors_origin(text: &str) -> Result<(), ConfigError> {
+    if text == "*" {
+        return Ok(());
+    }
+    let uri = text.parse::<Uri>().ok();
+    let is_origin = uri.as_ref().is_some_and(|uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.authority().is_some_and(|authority| text.ends_with(authority.as_str()))
+    });
+    if !is_origin || HeaderValue::from_str(text).is_err() {
+        return invalid("CORS_ORIGIN must be * or one origin such as https://example.com");
+    }
+    Ok(())
+}
+
+fn web_dir(given: Option<PathBuf>) -> Result<Option<PathBuf>, ConfigError> {
+    let holds_page = |directory: &Path| directory.join("index.html").is_file();
+    if let Some(directory) = given {
+        if !holds_page(&directory) {
+            return invalid(format!("WEB_DIR {} holds no index.html", directory.display()));
+        }
+        return Ok(Some(directory));
+    }
+    let program = std::env::current_exe().unwrap_or_default();
+    let above = program.ancestors().skip(1).map(|directory| directory.join(PAGE));
+    Ok(std::iter::once(PathBuf::from(PAGE)).chain(above).find(|directory| holds_page(directory)))
+}

@@ -1,0 +1,124 @@
+use super::*;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+fn load(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    Config::from_sources(arguments.iter().map(OsString::from), |name| {
+        variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+    })
+}
+
+/// `variables` are refused with one line that holds `part`.
+fn refused(variables: &[(&str, &str)], part: &str) {
+    match load(&[], variables) {
+        Err(ConfigError::Invalid(line)) => {
+            assert!(line.contains(part) && !line.contains('\n'), "{variables:?}: {line}");
+        }
+        other => panic!("{variables:?}: {other:?}"),
+    }
+}
+
+#[test]
+fn nothing_given_takes_the_defaults() {
+    let config = load(&[], &[]).unwrap();
+    assert_eq!(config.address.to_string(), "0.0.0.0:3001");
+    assert_eq!(config.environment, Environment::Development);
+    assert!(config.jwt_secret_is_random && config.jwt_secret.expose().len() >= MIN_SECRET_BYTES);
+    assert_ne!(config.jwt_secret, load(&[], &[]).unwrap().jwt_secret, "it is made anew at each start");
+    assert_eq!((config.tick_hz, config.max_users_per_room), (20, 10_000));
+    assert_eq!((config.ping_interval_ms, config.ping_timeout_ms), (25_000, 20_000));
+    assert_eq!(config.data_dir, PathBuf::from("./data"));
+    assert!(config.cores >= 1 && config.redis_url.is_none());
+    assert!(config.notes.iter().all(|note| note.starts_with("JWT_SECRET")), "{:?}", config.notes);
+}
+
+#[test]
+fn an_argument_wins_over_a_variable() {
+    let variables = [("PORT", "4000"), ("HOST", "127.0.0.1"), ("JWT_SECRET", SECRET)];
+    assert_eq!(load(&[], &variables).unwrap().address.to_string(), "127.0.0.1:4000");
+    let config = load(&["--port", "5000"], &variables).unwrap();
+    assert_eq!(config.address.to_string(), "127.0.0.1:5000");
+    assert_eq!(config.jwt_secret.expose(), SECRET);
+    assert!(!config.jwt_secret_is_random);
+}
+
+#[test]
+fn an_empty_variable_counts_as_absent() {
+    let empty = ["PORT", "JWT_SECRET", "REDIS_URL", "NODE_ENV", "CORES", "WEB_DIR", "LOG", "CORS_ORIGIN"];
+    let config = load(&[], &empty.map(|name| (name, ""))).unwrap();
+    assert_eq!(config.address.port(), 3001);
+    assert!(config.jwt_secret_is_random && config.redis_url.is_none());
+}
+
+#[test]
+fn wrong_settings_are_refused_in_one_line() {
+    refused(&[("PORT", "65536")], "--port");
+    refused(&[("PORT", "http")], "--port");
+    refused(&[("HOST", "nowhere")], "--host");
+    refused(&[("CORES", "0")], "CORES must be 1 to");
+    refused(&[("TICK_HZ", "0")], "TICK_HZ must be 1 to 90, not 0");
+    refused(&[("TICK_HZ", "91")], "TICK_HZ must be 1 to 90, not 91");
+    refused(&[("MAX_USERS_PER_ROOM", "60001")], "MAX_USERS_PER_ROOM must be 1 to 60000");
+    refused(&[("DRAIN_MS", "3600001")], "DRAIN_MS");
+    refused(&[("PING_INTERVAL_MS", "0")], "PING_INTERVAL_MS");
+    refused(&[("PING_TIMEOUT_MS", "0")], "PING_TIMEOUT_MS");
+    refused(&[("MAX_CONNECTIONS", "0")], "MAX_CONNECTIONS");
+    refused(&[("WEB_DIR", "/nowhere/at/all")], "holds no index.html");
+    refused(&[("LOG", "server=loud")], "LOG");
+    for origin in ["example.com", "https://example.com/path", "ftp://example.com", "a b"] {
+        refused(&[("CORS_ORIGIN", origin)], "CORS_ORIGIN");
+    }
+    for origin in ["*", "https://example.com", "http://localhost:8080"] {
+        assert_eq!(load(&[], &[("CORS_ORIGIN", origin)]).unwrap().cors_origin, origin);
+    }
+    assert!(matches!(load(&["--nonsense"], &[]), Err(ConfigError::Invalid(_))));
+}
+
+#[test]
+fn secrets_are_checked_and_not_shown() {
+    refused(&[("NODE_ENV", "production")], "JWT_SECRET must be set");
+    refused(&[("JWT_SECRET", &SECRET[1..])], "at least 32 bytes");
+    for url in ["localhost", "http://localhost", "redis://", "hunter2"] {
+        refused(&[("REDIS_URL", url)], "REDIS_URL must be");
+        let line = load(&[], &[("REDIS_URL", url)]).unwrap_err().to_string();
+        assert!(!line.contains("hunter2"));
+    }
+    let url = "rediss://me:hunter2@localhost:6379/0";
+    let variables = [("NODE_ENV", "production"), ("JWT_SECRET", SECRET), ("REDIS_URL", url)];
+    let config = load(&[], &variables).unwrap();
+    assert_eq!(config.environment, Environment::Production);
+    assert_eq!(config.redis_url.as_ref().unwrap().expose(), url);
+    assert!(config.notes[0].contains("REDIS_URL") && config.notes.len() == 1);
+    let shown = format!("{config:?}");
+    assert!(!shown.contains("hunter2") && !shown.contains(SECRET), "{shown}");
+}
+
+#[test]
+fn an_unknown_environment_is_noted() {
+    let config = load(&[], &[("NODE_ENV", "staging"), ("JWT_SECRET", SECRET)]).unwrap();
+    assert_eq!(config.environment, Environment::Development);
+    assert!(config.notes[0].contains("staging"));
+    assert_eq!(load(&[], &[("NODE_ENV", "test")]).unwrap().environment, Environment::Test);
+}
+
+#[test]
+fn a_built_page_is_taken_from_where_it_is_said_to_be() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("index.html"), "<p>").unwrap();
+    let config = load(&["--web-dir", directory.path().to_str().unwrap()], &[]).unwrap();
+    assert_eq!(config.web_dir.as_deref(), Some(directory.path()));
+}
+
+#[test]
+fn help_lists_every_setting_with_its_variable_and_default() {
+    let Err(ConfigError::Answer(help)) = load(&["--help"], &[("JWT_SECRET", SECRET)]) else { panic!() };
+    for argument in command().get_arguments() {
+        assert!(help.contains(&format!("[env: {}]", variable(argument))), "{help}");
+        let default = argument.get_default_values().first().and_then(|value| value.to_str());
+        assert!(help.contains(&format!("[default: {}", default.unwrap_or_default())), "{help}");
+    }
+    assert_eq!(help.matches("[env: ").count(), 17);
+    assert!(!help.contains(SECRET));
+    let Err(ConfigError::Answer(version)) = load(&["--version"], &[]) else { panic!() };
+    assert!(version.starts_with("copresence "));
+}

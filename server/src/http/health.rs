@@ -1,0 +1,75 @@
+//! How the server is: for people, for whatever keeps it running, and for whatever watches it.
+
+use ::http::{Response, StatusCode};
+use bytes::Bytes;
+use http_body_util::Full;
+use prometheus_client::encoding::text;
+use serde_json::{Value, json};
+use tracing::error;
+
+use super::reply::{ApiError, Reply};
+use super::{ApiParts, reply};
+
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Always 200: whoever is up can tell how it is.
+pub(super) fn health(parts: &ApiParts) -> Response<Full<Bytes>> {
+    let store = parts.store.health();
+    let is_degraded = store.last_error.is_some();
+    let status = match (parts.engine.is_draining(), is_degraded) {
+        (true, _) => "draining",
+        (false, true) => "degraded",
+        (false, false) => "healthy",
+    };
+    // A Redis server may be named, but rooms are kept in SQLite in any case.
+    let redis = parts.config.redis_url.as_ref().map_or(json!(false), |_| json!("unused"));
+    let mut storage = json!({
+        "kind": "sqlite",
+        "status": if is_degraded { "degraded" } else { "healthy" },
+        "queued": store.queued,
+    });
+    if let Some(reason) = store.last_error {
+        storage["lastError"] = json!(reason);
+    }
+    // Its file name alone: where the directory is does not concern whoever reads this.
+    if let Some(name) = store.corrupt_moved_to.as_deref().and_then(|path| path.file_name()) {
+        storage["corruptMovedTo"] = json!(name.to_string_lossy());
+    }
+    reply::json(&json!({
+        "status": status,
+        "users": parts.engine.session_count(),
+        "rooms": parts.engine.room_count(),
+        "redis": redis,
+        "workers": 0,
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptimeSeconds": parts.started.elapsed().as_secs(),
+        "cores": parts.config.cores,
+        "storage": storage,
+    }))
+}
+
+/// The process answers, so it lives.
+pub(super) fn live() -> Response<Full<Bytes>> {
+    status("ok")
+}
+
+/// Whether new clients may be sent here.
+pub(super) fn ready(parts: &ApiParts) -> Reply {
+    if parts.engine.is_draining() {
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "The server is restarting"));
+    }
+    Ok(status("ready"))
+}
+
+fn status(status: &str) -> Response<Full<Bytes>> {
+    reply::json(&Value::from_iter([("status", status)]))
+}
+
+pub(super) fn metrics(parts: &ApiParts) -> Reply {
+    let mut body = String::new();
+    if let Err(error) = text::encode(&mut body, &parts.registry) {
+        error!(%error, "the metrics cannot be written");
+        return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "The metrics cannot be written"));
+    }
+    Ok(reply::of_type(METRICS_TYPE, body))
+}

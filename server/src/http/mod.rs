@@ -1,0 +1,180 @@
+//! The HTTP API and the page.
+//!
+//! Every row of the contract's HTTP table is a [`route::Route`]; each group of them has a file of its own. An
+//! answer that is no success is always JSON `{"error": "…"}`.
+
+mod body;
+mod headers;
+mod health;
+mod login;
+mod page;
+mod reply;
+mod rooms;
+mod route;
+mod workers;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use ::http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, HeaderValue};
+use ::http::{HeaderMap, Method, Request, Response, StatusCode};
+use bytes::{Buf, Bytes};
+use engine::Engine;
+use http_body_util::Full;
+use hyper::body::Body;
+use prometheus_client::registry::Registry;
+
+use crate::auth::{Auth, AuthError, Claims};
+use crate::config::Config;
+use crate::storage::SqliteStore;
+
+use headers::Cors;
+use page::Page;
+use reply::{ApiError, Reply};
+use route::{Found, Route};
+
+pub use body::{BODY_TIMEOUT, MAX_BODY_BYTES};
+pub use page::{MAX_PAGE_BYTES, MAX_PAGE_FILES};
+pub use rooms::MAX_LISTED_ROOMS;
+
+/// The API's description, as it is served.
+pub const OPENAPI: &str = include_str!("openapi.json");
+
+/// What an [`Api`] answers from.
+pub struct ApiParts {
+    /// The rooms and sessions.
+    pub engine: Engine,
+    /// Makes and checks tokens.
+    pub auth: Arc<Auth>,
+    /// The settings.
+    pub config: Arc<Config>,
+    /// What `/metrics` shows.
+    pub registry: Arc<Registry>,
+    /// Where persistent rooms are kept.
+    pub store: Arc<SqliteStore>,
+    /// When the server came up.
+    pub started: Instant,
+}
+
+/// Answers HTTP requests. It knows no socket: whoever has one brings the requests.
+pub struct Api {
+    parts: ApiParts,
+    cors: Cors,
+    page: Option<Page>,
+}
+
+impl Api {
+    /// An API over `parts`. Reads the page into memory, if there is one.
+    pub fn new(parts: ApiParts) -> Self {
+        let page = parts.config.web_dir.as_deref().and_then(Page::load);
+        Self { cors: Cors::new(&parts.config.cors_origin), page, parts }
+    }
+
+    /// The answer to `request`, whatever it is.
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: Body + Send,
+        B::Data: Buf + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let is_head = request.method() == Method::HEAD;
+        let mut response = match self.reply(request).await {
+            Ok(response) => response,
+            Err(error) => error.into_response(),
+        };
+        if is_head {
+            let length = HeaderValue::from(Body::size_hint(response.body()).lower());
+            response.headers_mut().insert(CONTENT_LENGTH, length);
+            *response.body_mut() = Full::default();
+        }
+        self.apply_cors(response.headers_mut());
+        headers::apply_security(response.headers_mut());
+        response
+    }
+
+    /// Adds what lets pages of other origins read an answer. Every answer needs it, also one that does not
+    /// come from here.
+    pub fn apply_cors(&self, headers: &mut HeaderMap) {
+        self.cors.apply(headers);
+    }
+
+    async fn reply<B>(&self, request: Request<B>) -> Reply
+    where
+        B: Body + Send,
+        B::Data: Buf + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if request.method() == Method::OPTIONS {
+            return Ok(headers::preflight());
+        }
+        let (head, body) = request.into_parts();
+        match route::find(&head.method, head.uri.path()) {
+            Found::Route(route, room) => self.answer(route, room, &head.headers, body).await,
+            Found::OtherMethods(methods) => Err(wrong_method(&methods)),
+            Found::Nothing => self.page_file(&head.method, head.uri.path()),
+        }
+    }
+
+    async fn answer<B>(&self, route: Route, room: Option<&str>, headers: &HeaderMap, body: B) -> Reply
+    where
+        B: Body + Send,
+        B::Data: Buf + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let parts = &self.parts;
+        if route.wants_token() {
+            self.authenticate(headers)?;
+        }
+        match route {
+            Route::Login => login::login(parts, &body::object(body).await?),
+            Route::ListRooms => Ok(rooms::list(parts)),
+            Route::CreateRoom => rooms::create(parts, body::object(body).await?).await,
+            Route::Replay => rooms::replay(parts, room.unwrap_or_default()),
+            Route::Execute => workers::execute(&body::object(body).await?),
+            Route::WorkerStatus => Ok(workers::status()),
+            Route::Health => Ok(health::health(parts)),
+            Route::Live => Ok(health::live()),
+            Route::Ready => health::ready(parts),
+            Route::Metrics => health::metrics(parts),
+            Route::OpenApi => Ok(reply::of_type("application/json", OPENAPI)),
+        }
+    }
+
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Claims, AuthError> {
+        let given = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let token = match given.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+            _ => "",
+        };
+        self.parts.auth.verify(token, unix_s(&self.parts))
+    }
+
+    fn page_file(&self, method: &Method, path: &str) -> Reply {
+        let response = match &self.page {
+            Some(page) => page.file(path),
+            None if path == "/" => Some(page::absent()),
+            None => None,
+        };
+        let response = response.ok_or(ApiError::new(StatusCode::NOT_FOUND, "Not found"))?;
+        match *method {
+            Method::GET | Method::HEAD => Ok(response),
+            _ => Err(wrong_method("GET, HEAD")),
+        }
+    }
+}
+
+/// The time by the engine's clock, which is also the one that sessions are let in by.
+fn unix_s(parts: &ApiParts) -> u64 {
+    parts.engine.now().as_millis() / 1000
+}
+
+fn wrong_method(methods: &str) -> ApiError {
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "Method not allowed").with_header(ALLOW, methods)
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Api").field("page", &self.page.is_some()).finish_non_exhaustive()
+    }
+}

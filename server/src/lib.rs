@@ -1,0 +1,23 @@
+//! The Copresence server: Socket.IO and HTTP around the [`engine`].
+//!
+//! - [`config`]: flags and environment, the only reader of the latter
+//! - [`net`]: sockets and the threads bound to cores
+//! - [`transport`]: from bytes to events
+//! - [`app`]: from events to the engine
+//! - [`http`]: the HTTP API and the page
+//! - [`auth`]: tokens
+//! - [`storage`]: where persistent rooms are kept
+//! - [`run`]: all of it, put together
+//! - [`drain`]: the end
+
+pub mod app;
+pub mod auth;
+pub mod clock;
+pub mod config;
+pub mod drain;
+pub mod http;
+pub mod logging;
+pub mod net;
+pub mod run;
+pub mod storage;
+pub mod transport;

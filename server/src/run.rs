@@ -1,0 +1,179 @@
+//! All of the server, put together: storage, engine, one thread per core, and the wait for the end.
+
+use std::io;
+use std::net::TcpListener;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ::http::HeaderMap;
+use bytes::Bytes;
+use engine::{Core, Engine, EngineConfig, RoomDefaults};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use prometheus_client::registry::Registry;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{Semaphore, watch};
+
+use crate::app::App;
+use crate::auth::Auth;
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::drain;
+use crate::http::{Api, ApiParts};
+use crate::net::serve::{Services, Site, accept};
+use crate::net::{cores, listen};
+use crate::storage::{OpenError, SqliteStore};
+use crate::transport::{TransportConfig, engine_io};
+
+/// Why the server did not come up.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The address is taken, or not this machine's.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(std::net::SocketAddr, io::Error),
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Storage(#[from] OpenError),
+    /// The store cannot be read.
+    #[error("cannot read the persistent rooms: {0}")]
+    Rooms(#[from] engine::ports::StoreError),
+    /// The system gives no thread, runtime or signal.
+    #[error(transparent)]
+    System(#[from] io::Error),
+}
+
+/// Says on standard error why the server did not come up.
+#[expect(clippy::print_stderr, reason = "whoever typed the command reads it there, whatever the log's format")]
+pub fn fail(error: &dyn std::error::Error) -> ExitCode {
+    eprintln!("copresence: {error}");
+    ExitCode::FAILURE
+}
+
+/// Runs the server until it is asked to end, and drains it.
+///
+/// # Errors
+/// [`RunError`], before anybody is served.
+pub fn run(config: Config) -> Result<(), RunError> {
+    let config = Arc::new(config);
+    for note in &config.notes {
+        tracing::warn!("{note}");
+    }
+    let listeners = listen::bind(config.address, config.cores)
+        .map_err(|error| RunError::Listen(config.address, error))?;
+    let address = listeners[0].local_addr()?;
+    let store = Arc::new(SqliteStore::open(&config.data_dir)?);
+    let main = Builder::new_current_thread().enable_all().build()?;
+
+    let mut registry = Registry::with_prefix("copresence");
+    let (engine, engine_cores) = Engine::new(engine_config(&config, store.clone()), &mut registry);
+    let rooms = main.block_on(engine.load_rooms())?;
+    let auth = Arc::new(Auth::new(config.jwt_secret.expose().as_bytes()));
+    let app = Arc::new(App::new(engine.clone(), auth.clone(), &mut registry));
+    let api = Api::new(ApiParts {
+        engine: engine.clone(),
+        auth,
+        config: config.clone(),
+        registry: Arc::new(registry),
+        store: store.clone(),
+        started: Instant::now(),
+    });
+    let services = Services {
+        engine_io: engine_io(app, transport_config(&config)),
+        site: Arc::new(api),
+        connections: Arc::new(Semaphore::new(config.max_connections)),
+    };
+    let (stop, stopped) = watch::channel(false);
+    for (index, (core, listener)) in engine_cores.into_iter().zip(listeners).enumerate() {
+        spawn_core(index, core, listener, services.clone(), stopped.clone())?;
+    }
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        cores = config.cores,
+        tick_hz = config.tick_hz,
+        persistent_rooms = rooms,
+        "Copresence is ready: open http://localhost:{}/",
+        address.port(),
+    );
+    wait_and_drain(&main, &engine, &config, &stop)?;
+    if let Err(error) = main.block_on(store.close()) {
+        tracing::error!(%error, "the store did not close cleanly");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn wait_and_drain(
+    main: &Runtime,
+    engine: &Engine,
+    config: &Arc<Config>,
+    stop: &watch::Sender<bool>,
+) -> Result<(), RunError> {
+    main.block_on(async {
+        let signal = drain::asked_to_end().await?;
+        tracing::info!(signal, "asked to end");
+        // Nobody may be told to come back and find this server's port still open.
+        stop.send_replace(true);
+        drain::drain(engine, config).await;
+        Ok(())
+    })
+}
+
+fn engine_config(config: &Config, store: Arc<SqliteStore>) -> EngineConfig {
+    let defaults = RoomDefaults::default();
+    EngineConfig {
+        cores: config.cores,
+        rooms: RoomDefaults {
+            max_users: defaults.max_users.min(config.max_users_per_room),
+            max_users_limit: config.max_users_per_room,
+            tick_hz: config.tick_hz,
+            ..defaults
+        },
+        store,
+        clock: Arc::new(SystemClock::start()),
+    }
+}
+
+fn transport_config(config: &Config) -> TransportConfig {
+    TransportConfig {
+        ping_interval: Duration::from_millis(config.ping_interval_ms),
+        ping_timeout: Duration::from_millis(config.ping_timeout_ms),
+        ..TransportConfig::default()
+    }
+}
+
+/// Starts the thread of one core: its rooms, its viewers, its connections. It ends with the process.
+fn spawn_core(
+    index: usize,
+    core: Core,
+    listener: TcpListener,
+    services: Services<App, Api>,
+    stopped: watch::Receiver<bool>,
+) -> Result<(), RunError> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new().name(format!("core-{index}")).spawn(move || {
+        cores::claim(index);
+        runtime.block_on(async {
+            tokio::spawn(core.fanout.run());
+            match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    tokio::spawn(accept(listener, services, stopped));
+                }
+                Err(error) => tracing::error!(%error, "a core cannot listen"),
+            }
+            core.shard.run().await;
+        });
+    })?;
+    Ok(())
+}
+
+impl Site for Api {
+    async fn answer(&self, request: ::http::Request<Incoming>) -> ::http::Response<Full<Bytes>> {
+        self.handle(request).await
+    }
+
+    fn add_headers(&self, headers: &mut HeaderMap) {
+        self.apply_cors(headers);
+    }
+}

@@ -1,0 +1,321 @@
+//! Socket.IO on one Engine.IO connection.
+//!
+//! It knows namespaces, packets and attachments, and hands events to an [`Application`]. It knows neither what
+//! the events mean nor which transport brings them.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use engine::ports::{CloseReason, Outbox};
+use protocol::attachments::{AssembleError, AssembleLimits, Assembler, Begin, BinaryPacket};
+use protocol::limits::ATTACHMENT_TIMEOUT_MS;
+use protocol::packet::{DecodeError, Event, Packet, PacketKind};
+use protocol::Outgoing;
+
+/// Namespaces that one connection may be connected to at once. More: the connection is closed.
+const MAX_NAMESPACES: usize = 8;
+
+/// What the events of a connection go to.
+pub trait Application: Send + Sync + 'static {
+    /// What it keeps for each namespace that a connection is connected to.
+    type Session: Send + Sync + 'static;
+
+    /// Lets a client into a namespace, or says why not. `auth` is the CONNECT packet's JSON payload.
+    ///
+    /// # Errors
+    /// [`Refused`], which the client gets as CONNECT_ERROR.
+    fn connect(
+        &self,
+        namespace: &str,
+        auth: Option<&str>,
+        link: &Link,
+    ) -> Result<Accepted<Self::Session>, Refused>;
+
+    /// The client has got its CONNECT; from here on events may be sent to it.
+    fn connected(&self, _session: &Arc<Self::Session>) {}
+
+    /// Tries to take a whole Socket.IO packet of the namespace `/` by a short way of its own. `false`: it is not
+    /// one of that kind, and goes the usual way. Called for every packet, so it must be quick to say no.
+    fn shortcut(&self, _session: &Arc<Self::Session>, _text: &str) -> bool {
+        false
+    }
+
+    /// An event, with the attachments that came with it.
+    fn event(&self, session: &Arc<Self::Session>, event: &Event<'_>, attachments: Vec<Bytes>, ack: Option<u64>);
+
+    /// The client has left the namespace, or its connection is gone.
+    fn disconnected(&self, session: &Arc<Self::Session>);
+
+    /// Something came that broke the protocol; the connection is being closed.
+    fn broken(&self, _error: &ConnectionError) {}
+}
+
+/// A session that was let in.
+#[derive(Debug)]
+pub struct Accepted<S> {
+    /// The session.
+    pub session: S,
+    /// Its id in the namespace, which the client learns.
+    pub sid: String,
+}
+
+/// Why a client was not let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused(pub String);
+
+/// The way back to the client, and what is known of how it came.
+#[derive(Clone)]
+pub struct Link {
+    /// Its way out.
+    pub outbox: Arc<dyn Outbox>,
+    /// The query string of the request that opened the connection. May hold a token: never to be logged.
+    pub query: Arc<str>,
+    /// The core on which the connection lives.
+    pub core: usize,
+}
+
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Link").field("core", &self.core).finish_non_exhaustive()
+    }
+}
+
+/// What breaks a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectionError {
+    /// A packet that is none.
+    #[error("bad packet: {0}")]
+    Decode(#[from] DecodeError),
+    /// Attachments too many, too large, too late, or without a packet.
+    #[error("bad attachments: {0}")]
+    Attachments(#[from] AssembleError),
+    /// An event for a namespace that the client is not connected to.
+    #[error("an event without a CONNECT before it")]
+    NotConnected,
+    /// A text packet where attachments were to come.
+    #[error("a text packet between a binary packet and its attachments")]
+    TextAmongAttachments,
+    /// No CONNECT in time.
+    #[error("no CONNECT in time")]
+    ConnectTimeout,
+    /// No attachments in time.
+    #[error("attachments did not come in time")]
+    AttachmentTimeout,
+    /// Too many namespaces.
+    #[error("too many namespaces")]
+    TooManyNamespaces,
+}
+
+/// See the [module](self).
+pub struct Connection<A: Application> {
+    app: Arc<A>,
+    link: Link,
+    /// The session in `/`, which is nearly all of the traffic: read without a lock.
+    root: ArcSwapOption<A::Session>,
+    /// Attachments are awaited, so that no text may take the shortcut.
+    awaiting: AtomicBool,
+    state: Mutex<State<A::Session>>,
+    opened: Instant,
+}
+
+struct State<S> {
+    assembler: Assembler,
+    namespaces: Vec<(String, Arc<S>)>,
+    closed: bool,
+}
+
+impl<A: Application> Connection<A> {
+    /// A connection over which nothing has come yet. If no CONNECT comes within `connect_timeout`, it is closed.
+    pub fn open(app: Arc<A>, link: Link, connect_timeout: Duration) -> Arc<Self> {
+        let connection = Arc::new(Self {
+            app,
+            link,
+            root: ArcSwapOption::empty(),
+            awaiting: AtomicBool::new(false),
+            state: Mutex::new(State {
+                assembler: Assembler::new(AssembleLimits::default()),
+                namespaces: Vec::new(),
+                closed: false,
+            }),
+            opened: Instant::now(),
+        });
+        let waiting = Arc::downgrade(&connection);
+        tokio::spawn(async move {
+            tokio::time::sleep(connect_timeout).await;
+            if let Some(connection) = waiting.upgrade()
+                && connection.state().namespaces.is_empty()
+            {
+                connection.fail(&ConnectionError::ConnectTimeout);
+            }
+        });
+        connection
+    }
+
+    /// A Socket.IO packet's text has come.
+    pub fn handle_text(self: &Arc<Self>, text: &str) {
+        if !self.awaiting.load(Ordering::Acquire)
+            && let Some(root) = self.root.load().as_ref()
+            && self.app.shortcut(root, text)
+        {
+            return;
+        }
+        if let Err(error) = self.try_text(text) {
+            self.fail(&error);
+        }
+    }
+
+    /// An attachment has come.
+    pub fn handle_binary(self: &Arc<Self>, attachment: Bytes) {
+        if let Err(error) = self.try_binary(attachment) {
+            self.fail(&error);
+        }
+    }
+
+    /// The transport is gone.
+    pub fn handle_close(&self) {
+        let mut state = self.state();
+        state.closed = true;
+        let sessions = std::mem::take(&mut state.namespaces);
+        self.root.store(None);
+        drop(state);
+        for (_, session) in sessions {
+            self.app.disconnected(&session);
+        }
+    }
+
+    fn try_text(self: &Arc<Self>, text: &str) -> Result<(), ConnectionError> {
+        if self.state().assembler.is_waiting() {
+            return Err(ConnectionError::TextAmongAttachments);
+        }
+        let packet = Packet::decode(text)?;
+        match packet.kind {
+            PacketKind::Connect => self.connect(packet.namespace, packet.data),
+            PacketKind::Disconnect => {
+                self.leave(packet.namespace);
+                Ok(())
+            }
+            PacketKind::Event => self.event(&packet, Vec::new()),
+            PacketKind::BinaryEvent | PacketKind::BinaryAck => self.begin_binary(text),
+            // The server asks for no acks, and only it sends CONNECT_ERROR.
+            PacketKind::Ack | PacketKind::ConnectError => Ok(()),
+        }
+    }
+
+    fn try_binary(self: &Arc<Self>, attachment: Bytes) -> Result<(), ConnectionError> {
+        let complete = self.state().assembler.push(attachment, self.age_ms())?;
+        match complete {
+            Some(binary) => self.complete(binary),
+            None => Ok(()),
+        }
+    }
+
+    fn begin_binary(self: &Arc<Self>, text: &str) -> Result<(), ConnectionError> {
+        let mut state = self.state();
+        match state.assembler.begin(text, self.age_ms())? {
+            Begin::Waiting(_) => {
+                self.awaiting.store(true, Ordering::Release);
+                drop(state);
+                self.expire_attachments();
+                Ok(())
+            }
+            Begin::Complete(packet) => {
+                drop(state);
+                if packet.kind == PacketKind::BinaryEvent { self.event(&packet, Vec::new()) } else { Ok(()) }
+            }
+        }
+    }
+
+    fn complete(&self, binary: BinaryPacket) -> Result<(), ConnectionError> {
+        self.awaiting.store(false, Ordering::Release);
+        let packet = Packet::decode(&binary.text)?;
+        if packet.kind == PacketKind::BinaryEvent { self.event(&packet, binary.attachments) } else { Ok(()) }
+    }
+
+    /// Closes the connection if the attachments that it now waits for have not come in time.
+    fn expire_attachments(self: &Arc<Self>) {
+        let waiting = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(ATTACHMENT_TIMEOUT_MS + 1)).await;
+            if let Some(connection) = waiting.upgrade() {
+                let expired = connection.state().assembler.expire(connection.age_ms());
+                if expired {
+                    connection.fail(&ConnectionError::AttachmentTimeout);
+                }
+            }
+        });
+    }
+
+    fn connect(&self, namespace: &str, auth: Option<&str>) -> Result<(), ConnectionError> {
+        let mut state = self.state();
+        if state.closed || state.session(namespace).is_some() {
+            return Ok(());
+        }
+        if state.namespaces.len() >= MAX_NAMESPACES {
+            return Err(ConnectionError::TooManyNamespaces);
+        }
+        match self.app.connect(namespace, auth, &self.link) {
+            Ok(Accepted { session, sid }) => {
+                let session = Arc::new(session);
+                state.namespaces.push((namespace.to_owned(), session.clone()));
+                // A connection that cannot take this is closing, and everything is undone when it has.
+                let _ = self.link.outbox.send(&Outgoing::connect(namespace, &sid));
+                if namespace == "/" {
+                    self.root.store(Some(session.clone()));
+                }
+                drop(state);
+                self.app.connected(&session);
+            }
+            Err(Refused(message)) => {
+                let _ = self.link.outbox.send(&Outgoing::connect_error(namespace, &message));
+            }
+        }
+        Ok(())
+    }
+
+    fn leave(&self, namespace: &str) {
+        let mut state = self.state();
+        let Some(at) = state.namespaces.iter().position(|(name, _)| name == namespace) else { return };
+        let (_, session) = state.namespaces.swap_remove(at);
+        if namespace == "/" {
+            self.root.store(None);
+        }
+        drop(state);
+        self.app.disconnected(&session);
+    }
+
+    fn event(&self, packet: &Packet<'_>, attachments: Vec<Bytes>) -> Result<(), ConnectionError> {
+        let session = self.state().session(packet.namespace).ok_or(ConnectionError::NotConnected)?;
+        self.app.event(&session, &packet.event()?, attachments, packet.id);
+        Ok(())
+    }
+
+    fn fail(&self, error: &ConnectionError) {
+        self.app.broken(error);
+        self.link.outbox.close(CloseReason::ProtocolError);
+        self.handle_close();
+    }
+
+    fn age_ms(&self) -> u64 {
+        self.opened.elapsed().as_millis() as u64
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<A::Session>> {
+        // Nothing that holds this lock can panic half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S> State<S> {
+    fn session(&self, namespace: &str) -> Option<Arc<S>> {
+        self.namespaces.iter().find(|(name, _)| name == namespace).map(|(_, session)| session.clone())
+    }
+}
+
+impl<A: Application> std::fmt::Debug for Connection<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connection").field("link", &self.link).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,124 @@
+//! Engine.IO by engineioxide.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use engineioxide::config::EngineIoConfig;
+use engineioxide::handler::EngineIoHandler as Handler;
+use engineioxide::service::EngineIoService;
+use engineioxide::{DisconnectReason, Socket, Str, TransportType};
+use protocol::limits::MAX_PACKET_BYTES;
+
+use super::connection::{Application, Connection, Link};
+use super::outbox::{EngineIoOutbox, QUEUE_CAPACITY};
+use crate::net::cores;
+use crate::net::stream::StreamHandle;
+
+/// The path of Socket.IO.
+pub const PATH: &str = "/socket.io";
+
+/// What a WebSocket message may be longer than an Engine.IO packet: the type that goes before it.
+const MESSAGE_OVERHEAD_BYTES: usize = 16;
+
+/// Bytes read from a WebSocket in one go. Poses are far smaller; more would only sit in memory.
+const READ_BUFFER_BYTES: usize = 4096;
+
+/// How long an upgrade from polling to websocket may take.
+const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The times that a client learns in its handshake, and the one to CONNECT.
+#[derive(Debug, Clone, Copy)]
+pub struct TransportConfig {
+    /// How often the server asks whether the client is there.
+    pub ping_interval: Duration,
+    /// How long the client may take to answer.
+    pub ping_timeout: Duration,
+    /// How long a connection may be open without a CONNECT.
+    pub connect_timeout: Duration,
+}
+
+impl Default for TransportConfig {
+    fn default() -> Self {
+        Self {
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            connect_timeout: Duration::from_secs(45),
+        }
+    }
+}
+
+/// Takes what engineioxide hears to a [`Connection`] of its own for each socket.
+pub struct EngineIoHandler<A: Application> {
+    app: Arc<A>,
+    connect_timeout: Duration,
+}
+
+/// The service that answers everything under [`PATH`]. It is one for all cores: a session's requests may come in
+/// on different ones.
+pub fn engine_io<A: Application>(app: Arc<A>, config: TransportConfig) -> EngineIoService<EngineIoHandler<A>> {
+    let handler = Arc::new(EngineIoHandler { app, connect_timeout: config.connect_timeout });
+    let config = EngineIoConfig::builder()
+        .req_path(PATH)
+        .ping_interval(config.ping_interval)
+        .ping_timeout(config.ping_timeout)
+        .upgrade_timeout(UPGRADE_TIMEOUT)
+        .max_buffer_size(QUEUE_CAPACITY)
+        .max_payload(MAX_PACKET_BYTES as u64)
+        .ws_read_buffer_size(READ_BUFFER_BYTES)
+        .ws_max_message_size(MAX_PACKET_BYTES + MESSAGE_OVERHEAD_BYTES)
+        .ws_max_frame_size(MAX_PACKET_BYTES + MESSAGE_OVERHEAD_BYTES)
+        .build();
+    EngineIoService::with_config(handler, config)
+}
+
+/// What hangs on each of engineioxide's sockets. It is empty only until `on_connect` has filled it.
+pub struct SocketData<A: Application>(OnceLock<Arc<Connection<A>>>);
+
+impl<A: Application> Default for SocketData<A> {
+    fn default() -> Self {
+        Self(OnceLock::new())
+    }
+}
+
+impl<A: Application> Handler for EngineIoHandler<A> {
+    type Data = SocketData<A>;
+
+    fn on_connect(self: Arc<Self>, socket: Arc<Socket<SocketData<A>>>) {
+        let stream = match socket.transport_type() {
+            TransportType::Websocket => socket.req_parts.extensions.get::<StreamHandle>().cloned(),
+            // A polling session's requests come over any connection, and after an upgrade over another again.
+            TransportType::Polling => None,
+        };
+        let link = Link {
+            outbox: Arc::new(EngineIoOutbox::new(&socket, stream)),
+            query: socket.req_parts.uri.query().unwrap_or_default().into(),
+            core: cores::current(),
+        };
+        socket.data.0.get_or_init(|| Connection::open(self.app.clone(), link, self.connect_timeout));
+    }
+
+    fn on_disconnect(&self, socket: Arc<Socket<SocketData<A>>>, _reason: DisconnectReason) {
+        if let Some(connection) = socket.data.0.get() {
+            connection.handle_close();
+        }
+    }
+
+    fn on_message(self: &Arc<Self>, text: Str, socket: Arc<Socket<SocketData<A>>>) {
+        if let Some(connection) = socket.data.0.get() {
+            connection.handle_text(&text);
+        }
+    }
+
+    fn on_binary(self: &Arc<Self>, attachment: Bytes, socket: Arc<Socket<SocketData<A>>>) {
+        if let Some(connection) = socket.data.0.get() {
+            connection.handle_binary(attachment);
+        }
+    }
+}
+
+impl<A: Application> std::fmt::Debug for EngineIoHandler<A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("EngineIoHandler")
+    }
+}
