@@ -1,5 +1,4 @@
 //! Fan-out: a tick encoded once, and what each viewer then costs before its socket is written to.
-#![expect(missing_docs, reason = "criterion's macros make public functions")]
 
 use std::hint::black_box;
 

@@ -1,5 +1,4 @@
 //! Socket.IO packets, in and out.
-#![expect(missing_docs, reason = "criterion's macros make public functions")]
 
 use std::hint::black_box;
 

@@ -1,5 +1,4 @@
 //! A room's tick with everybody moving: taking the dirty slots, reading them, encoding them once.
-#![expect(missing_docs, reason = "criterion's macros make public functions")]
 
 use benches::FullRoom;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};

@@ -1,5 +1,4 @@
 //! Pose slots: what a pose costs on its way in, and a tick on its way through the table.
-#![expect(missing_docs, reason = "criterion's macros make public functions")]
 
 use std::hint::black_box;
 

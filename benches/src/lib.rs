@@ -40,7 +40,6 @@ pub fn ids_json(index: u16) -> String {
 }
 
 /// A room of `members`, all of whom want `encoding`, with its first flush behind it.
-#[derive(Debug)]
 pub struct FullRoom {
     /// The room's table, among others.
     pub shared: Arc<RoomShared>,

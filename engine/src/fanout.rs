@@ -46,8 +46,8 @@ struct Viewer {
     slot: u16,
     encoding: Encoding,
     session: Arc<Session>,
-    /// Since when it has taken nothing.
-    stalled_since: Option<Time>,
+    /// If it took nothing the last time: since when, and when that last time was.
+    stalled: Option<(Time, Time)>,
 }
 
 /// See the [module](self).
@@ -96,7 +96,7 @@ impl Fanout {
             for packet in [flush.users.as_ref(), flush.objects.as_ref()].into_iter().flatten() {
                 self.send(&session, packet);
             }
-            let viewer = Viewer { slot, encoding, session: session.clone(), stalled_since: None };
+            let viewer = Viewer { slot, encoding, session: session.clone(), stalled: None };
             match viewers.binary_search_by_key(&slot, |viewer| viewer.slot) {
                 Ok(at) => viewers[at] = viewer,
                 Err(at) => {
@@ -134,9 +134,6 @@ impl Fanout {
             if let Some(outcome) = outcome {
                 self.judge(room, viewer, outcome, now);
                 self.pause().await;
-            } else if viewer.stalled_since.is_some() && viewer.session.outbox().is_idle() {
-                // Nothing to send is no reason to go on counting against one who has caught up.
-                viewer.stalled_since = None;
             }
         }
         self.rooms.insert(room.key, viewers);
@@ -155,13 +152,19 @@ impl Fanout {
         match outcome {
             Ok(TickOutcome::Sent) => {
                 metrics.views_sent.inc();
-                viewer.stalled_since = None;
+                viewer.stalled = None;
             }
             Ok(TickOutcome::Skipped) => {
                 metrics.views_skipped.inc();
                 // It has missed somebody's pose; whoever stands still from now on would stay wrong for it.
                 room.want_refresh();
-                let since = *viewer.stalled_since.get_or_insert(now);
+                // As long as there is anybody to show, the refresh comes again and again. After a longer silence
+                // it is not known what the viewer did meanwhile, and that is not counted against it.
+                let since = match viewer.stalled {
+                    Some((since, last)) if now.since(last) < STALLED_VIEWER_TIMEOUT / 2 => since,
+                    _ => now,
+                };
+                viewer.stalled = Some((since, now));
                 if now.since(since) >= STALLED_VIEWER_TIMEOUT {
                     viewer.session.end(CloseReason::SlowReader);
                 }

@@ -250,6 +250,7 @@ impl Session {
     fn take_poses(&mut self, text: &[u8], now: Instant) {
         let Self { shared, seen, sender, received, .. } = self;
         let Some(schedule) = shared.schedule.get() else { return };
+        shared.last_pose.set(Some(now));
         let mut tally = shared.tally.borrow_mut();
         shared.scanner.scan(text, |stamp| {
             let known = stamp.filter(|stamp| stamp.sender < shared.crowd.users);

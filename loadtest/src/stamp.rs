@@ -72,11 +72,6 @@ impl Schedule {
         self.end + grace.as_nanos().div_ceil(self.period.as_nanos()) as u32
     }
 
-    /// When the last pose that is sent has been sent.
-    pub(crate) fn over(&self, grace: Duration) -> Instant {
-        self.due(0, self.end_of_sending(grace))
-    }
-
     /// How many poses of each user count.
     pub(crate) fn poses_counted(&self) -> u32 {
         self.end - self.first

@@ -1,6 +1,6 @@
 //! The steady load: everybody joins, then everybody moves at a fixed rate.
 
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::report::{Cost, Report};
 use crate::session::Stage;
 use crate::stamp::Schedule;
 use crate::tally::Tally;
-use crate::worker::{self, Crowd, GRACE, Phase, Plan};
+use crate::worker::{self, Crowd, Phase, Plan};
 
 /// Between the last arrival and the first pose.
 const LEAD_IN: Duration = Duration::from_millis(300);
@@ -35,6 +35,7 @@ pub(crate) struct Run<'a> {
 pub(crate) struct Workers {
     threads: Vec<thread::JoinHandle<Result<Tally>>>,
     phase: watch::Sender<Phase>,
+    ready: Receiver<Result<(), String>>,
 }
 
 impl Workers {
@@ -45,21 +46,28 @@ impl Workers {
     pub(crate) fn gather(plan: &Plan, cores: &[usize]) -> Result<Self> {
         allow_connections(plan.crowd.users)?;
         let cores = if cores.is_empty() { vec![None] } else { cores.iter().copied().map(Some).collect() };
-        let (ready, all_ready) = sync_channel(cores.len());
+        let (tell_ready, ready) = sync_channel(2 * cores.len());
         let (phase, phases) = watch::channel(Phase::Gathering);
         let mut threads = Vec::with_capacity(cores.len());
         for (worker, core) in cores.iter().copied().enumerate() {
             let indices =
                 (0..plan.crowd.users).filter(|index| *index as usize % cores.len() == worker).collect();
-            let (plan, ready, phases) = (plan.clone(), ready.clone(), phases.clone());
+            let (plan, ready, phases) = (plan.clone(), tell_ready.clone(), phases.clone());
             let work = move || run_worker(plan, indices, core, &ready, phases);
             threads.push(thread::Builder::new().name(format!("load-{worker}")).spawn(work)?);
         }
-        drop(ready);
-        for _ in &threads {
-            all_ready.recv().context("a thread has ended")?.map_err(|reason| anyhow!(reason))?;
+        drop(tell_ready);
+        let workers = Self { threads, phase, ready };
+        workers.wait_for_all()?;
+        Ok(workers)
+    }
+
+    /// Waits until every thread has said that it is ready: first to move, then that all has arrived.
+    fn wait_for_all(&self) -> Result<()> {
+        for _ in &self.threads {
+            self.ready.recv().context("a thread has ended")?.map_err(|reason| anyhow!(reason))?;
         }
-        Ok(Self { threads, phase })
+        Ok(())
     }
 
     /// Lets everybody move.
@@ -135,7 +143,7 @@ pub(crate) fn run(run: &Run<'_>) -> Result<Report> {
     sleep_until(window_end);
     let after = Sample::take(run.server)?;
     let resident_bytes = run.server.map(Process::resident_bytes).transpose()?;
-    sleep_until(schedule.over(GRACE));
+    workers.wait_for_all()?;
     let tally = workers.finish()?;
 
     let elapsed = after.at - before.at;
@@ -160,6 +168,6 @@ pub(crate) fn create_rooms(target: &Target, auth: Auth, crowd: &Crowd) -> Result
     })
 }
 
-pub(crate) fn sleep_until(moment: Instant) {
+fn sleep_until(moment: Instant) {
     thread::sleep(moment.saturating_duration_since(Instant::now()));
 }

@@ -1,6 +1,6 @@
 //! One core's share of the load: a current-thread runtime, its sessions, and the pacer that moves them.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
@@ -29,7 +29,7 @@ const SCRATCH_BYTES: usize = 256 * 1024;
 /// Poses sent in one go before arrivals are looked at again.
 const SENDS_PER_YIELD: usize = 32;
 /// How long everybody moves on after the last pose that counts, so that it arrives under the same load.
-pub(crate) const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(1);
 
 /// Who is in which room. Users are dealt out to the rooms in turn, so that each room's phases are spread too.
 #[derive(Debug, Clone)]
@@ -68,6 +68,11 @@ impl Crowd {
     }
 }
 
+/// A core's arrivals are over when none has come for this long after its last pose…
+const QUIET: Duration = Duration::from_millis(500);
+/// …or after this long, whatever comes.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
 /// What every worker is told.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
@@ -99,6 +104,8 @@ pub(crate) struct Shared {
     pub(crate) schedule: OnceCell<Schedule>,
     pub(crate) scratch: RefCell<Vec<u8>>,
     pub(crate) tally: RefCell<Tally>,
+    /// When a pose last arrived.
+    pub(crate) last_pose: Cell<Option<Instant>>,
 }
 
 impl Shared {
@@ -110,8 +117,8 @@ impl Shared {
     }
 }
 
-/// Runs the users `indices` on this thread until it is over. Says through `ready` when all of them are, or why
-/// one never will be.
+/// Runs the users `indices` on this thread until it is over. Says through `ready` when all of them are in, or why
+/// one never will be, and once more when all that they sent has arrived.
 ///
 /// # Errors
 /// If the thread cannot be set up.
@@ -132,6 +139,7 @@ pub(crate) fn run(
         schedule: OnceCell::new(),
         scratch: RefCell::new(vec![0; SCRATCH_BYTES]),
         tally: RefCell::new(Tally::new()),
+        last_pose: Cell::new(None),
     });
     LocalSet::new().block_on(&runtime, drive(&shared, plan, indices, ready, phase));
     let tally = shared.tally.borrow().clone();
@@ -174,6 +182,8 @@ async fn drive(
     if let Ok(Phase::Moving(schedule)) = moving {
         shared.schedule.get_or_init(|| schedule);
         pace(shared, &schedule, &senders, plan.hz).await;
+        drain(shared).await;
+        let _ = ready.send(Ok(()));
     }
     // A closed channel ends it as well.
     let _ = phase.wait_for(|phase| matches!(phase, Phase::Over)).await;
@@ -271,6 +281,14 @@ async fn pace(shared: &Shared, schedule: &Schedule, senders: &[Rc<Sender>], hz: 
                 tally.lateness.record(now.saturating_duration_since(due));
             }
         }
+    }
+}
+
+/// Waits until what is on its way has arrived: a server that is behind must not lose by it.
+async fn drain(shared: &Shared) {
+    let sent = Instant::now();
+    while sent.elapsed() < DRAIN_MAX && sent.max(shared.last_pose.get().unwrap_or(sent)).elapsed() < QUIET {
+        tokio::time::sleep(QUIET / 10).await;
     }
 }
 

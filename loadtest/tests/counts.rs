@@ -41,7 +41,7 @@ fn loadtest(port: u16, more: &[&str]) -> Output {
 
 /// Runs `loadtest` against a server on a thread of its own and gives its exit status and report.
 async fn judged(port: u16, more: &'static [&'static str]) -> (Option<i32>, Value) {
-    let output = tokio::task::spawn_blocking(move || loadtest(port, more)).await.unwrap();
+    let output = tokio::task::spawn_blocking(move || loadtest(port, more)).await.expect("loadtest ends");
     let report = serde_json::from_slice(&output.stdout);
     let report =
         report.unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
@@ -49,8 +49,8 @@ async fn judged(port: u16, more: &'static [&'static str]) -> (Option<i32>, Value
 }
 
 async fn listener() -> (TcpListener, u16) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
     (listener, port)
 }
 

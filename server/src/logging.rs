@@ -93,7 +93,10 @@ mod tests {
     fn production_logs_one_json_object_per_line() {
         let text = logged(Environment::Production, "info", || tracing::info!(port = 3001, "up"));
         let line: serde_json::Value = serde_json::from_str(text.trim_end()).unwrap();
-        assert_eq!((&line["message"], &line["port"], &line["level"]), (&"up".into(), &3001.into(), &"INFO".into()));
+        assert_eq!(
+            (&line["message"], &line["port"], &line["level"]),
+            (&"up".into(), &3001.into(), &"INFO".into())
+        );
         assert!(line["timestamp"].as_str().unwrap().ends_with('Z'));
     }
 

@@ -77,13 +77,13 @@ export class Wire {
   }
 
   /**
-   * The closing code, once the other side has closed. A close packet may announce it; any other packet
+   * The closing code, once the other side has closed. Close packets may announce it; any other packet
    * that has not been looked at is a failure.
    */
   async closed() {
     try {
       let packet = await this.#inbox.next("the websocket to be closed");
-      if (packet === CLOSE) packet = await this.#inbox.next("the websocket to be closed");
+      while (packet === CLOSE) packet = await this.#inbox.next("the websocket to be closed");
       throw new Error(`a packet came where the websocket should have been closed: ${packet}`);
     } catch (error) {
       if (!(error instanceof Ended)) throw error;

@@ -15,6 +15,8 @@ pub(crate) struct Viewer {
     socket_id: String,
     /// Whether it stands in a room: between a welcome and a departure.
     pub(crate) inside: bool,
+    /// It has left the room and asked to be let in again: what it hears until its welcome is of its old stay.
+    pub(crate) returning: bool,
     /// Everybody in the room, itself included, by socketId.
     pub(crate) users: BTreeMap<String, Value>,
     /// The room's objects by id. `None` as the version: it cannot be known from what was told.
@@ -40,6 +42,7 @@ impl Viewer {
     /// The client has asked to leave, or to enter another room: nothing may come from the old one any more.
     pub(crate) fn step_out(&mut self) {
         self.inside = false;
+        self.returning = false;
         self.users.clear();
         self.objects.clear();
         self.newest_message.clear();
@@ -66,6 +69,7 @@ impl Viewer {
             "error" => self.errors.push(payload),
             "server-restart" => self.restarts.push(payload),
             "room-users" => self.welcome(&payload),
+            _ if self.returning => {}
             name => {
                 assert!(self.inside, "{} is in no room and gets {text}", self.socket_id);
                 self.room_event(name, &payload);
@@ -118,6 +122,7 @@ impl Viewer {
         let users = users.as_array().unwrap();
         self.log.push("welcome".to_owned());
         self.inside = true;
+        self.returning = false;
         self.newest_message.clear();
         self.users = users.iter().map(|user| (string(&user["socketId"]), user.clone())).collect();
         assert_eq!(self.users.len(), users.len(), "somebody is listed twice");
@@ -161,8 +166,10 @@ impl Viewer {
         let from = string(&payload["from"]);
         let number = payload["data"].as_u64().unwrap();
         self.log.push(format!("message {number}"));
-        self.other(payload);
+        // One who has said something and gone before our welcome is not there for us any more.
+        let is_there = self.users.values().any(|user| user["id"] == from);
         if payload["type"] == "numbered"
+            && is_there
             && let Some(before) = self.newest_message.insert(from.clone(), number)
         {
             assert_eq!(number, before + 1, "{} missed messages of {from}, or has them twice", self.socket_id);

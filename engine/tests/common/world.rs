@@ -33,6 +33,7 @@ pub(crate) struct Person {
     /// Where it is once everything has been carried out.
     pub(crate) room: Option<String>,
     pub(crate) alive: bool,
+    last_room: String,
     /// Its newest pose since it came into its room.
     pose: Option<u32>,
     next_ack: u64,
@@ -76,6 +77,7 @@ impl World {
             outbox,
             room: None,
             alive: true,
+            last_room: String::new(),
             pose: None,
             next_ack: 0,
             next_message: 0,
@@ -100,6 +102,7 @@ impl World {
 
     /// Everybody's picture is the truth.
     pub(crate) fn check(&self) {
+        assert!(self.tasks.iter().all(|task| !task.is_finished()), "a shard or a fan-out has ended");
         for (index, person) in self.people.iter().enumerate().filter(|(_, person)| person.alive) {
             let client = person.outbox.client();
             if client.reading != Reading::Prompt || client.answers_only {
@@ -174,10 +177,13 @@ impl Person {
     /// Asks for a room that will let it in.
     pub(crate) fn join(&mut self, room: &str, encoding: &str) -> u64 {
         if self.room.as_deref() != Some(room) {
-            self.outbox.client().viewer.step_out();
+            let viewer = &mut self.outbox.client().viewer;
+            viewer.step_out();
+            viewer.returning = self.room.is_none() && self.last_room == room;
             self.pose = None;
         }
         self.room = Some(room.to_owned());
+        room.clone_into(&mut self.last_room);
         self.emit("join-room", &json!({ "roomId": room, "encoding": encoding }))
     }
 

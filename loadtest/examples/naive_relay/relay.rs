@@ -23,6 +23,10 @@ struct Update {
     rotation: Value,
 }
 
+/// Packets that may wait for one client. The library's default of 128 loses poses as soon as the core is busy for
+/// a few milliseconds, and then the relay would be compared by what it did not deliver.
+const BUFFERED_PACKETS_MAX: usize = 8_192;
+
 /// Who is in each room, and in which room each socket is.
 #[derive(Clone, Default)]
 struct Rooms(Arc<Mutex<HashMap<String, Vec<String>>>>);
@@ -39,7 +43,8 @@ struct Joined(String);
 
 /// Serves until the listener fails.
 pub(crate) async fn serve(listener: TcpListener) -> std::io::Result<()> {
-    let (service, io) = SocketIo::builder().with_state(Rooms::default()).build_svc();
+    let (service, io) =
+        SocketIo::builder().max_buffer_size(BUFFERED_PACKETS_MAX).with_state(Rooms::default()).build_svc();
     io.ns("/", connected);
     loop {
         let (stream, _) = listener.accept().await?;

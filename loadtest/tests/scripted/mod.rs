@@ -15,17 +15,17 @@ const QUEUE: usize = 4_096;
 
 /// What happens to poses.
 #[derive(Clone, Copy)]
-pub struct Behaviour {
+pub(crate) struct Behaviour {
     /// How long each is held back.
-    pub delay: Duration,
+    pub(crate) delay: Duration,
     /// Which numbers of each sender's poses are passed on.
-    pub keep: fn(u64) -> bool,
+    pub(crate) keep: fn(u64) -> bool,
     /// How often each is passed on.
-    pub copies: usize,
+    pub(crate) copies: usize,
     /// Whether it also goes to whom it came from.
-    pub to_sender: bool,
+    pub(crate) to_sender: bool,
     /// After how many poses of a client its connection is closed.
-    pub hang_up_after: Option<u64>,
+    pub(crate) hang_up_after: Option<u64>,
 }
 
 impl Default for Behaviour {
@@ -36,17 +36,17 @@ impl Default for Behaviour {
 
 /// The relay. Everybody is in one room.
 #[derive(Clone)]
-pub struct Scripted {
+pub(crate) struct Scripted {
     behaviour: Behaviour,
     members: Arc<Mutex<Vec<mpsc::Sender<String>>>>,
 }
 
 impl Scripted {
-    pub fn new(behaviour: Behaviour) -> Self {
+    pub(crate) fn new(behaviour: Behaviour) -> Self {
         Self { behaviour, members: Arc::default() }
     }
 
-    pub async fn serve(self, listener: TcpListener) {
+    pub(crate) async fn serve(self, listener: TcpListener) {
         while let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(self.clone().session(stream));
         }
@@ -55,8 +55,8 @@ impl Scripted {
     async fn session(self, stream: TcpStream) {
         let Ok(mut socket) = accept_async(stream).await else { return };
         let (queue, mut queued) = mpsc::channel(QUEUE);
-        let own = self.members.lock().unwrap().len();
-        self.members.lock().unwrap().push(queue);
+        let own = self.members.lock().expect("no test panics with it").len();
+        self.members.lock().expect("no test panics with it").push(queue);
         let mut poses = 0;
         say(
             &mut socket,
@@ -94,7 +94,7 @@ impl Scripted {
             return;
         }
         let text = text.replace("update-position", "user-moved");
-        let members = self.members.lock().unwrap().clone();
+        let members = self.members.lock().expect("no test panics with it").clone();
         // Each pose has a task of its own, and its sender may have left by then.
         tokio::spawn(async move {
             if !delay.is_zero() {

@@ -42,7 +42,12 @@ pub(super) fn accept(given: Given) -> Result<Config, ConfigError> {
         notes.push(format!("CORES is {cores}, but this process may run on {available}"));
     }
     in_range("CORES", cores as u64, 1, MAX_CORES as u64)?;
-    in_range("TICK_HZ", given.tick_hz.into(), (*TICK_HZ_RANGE.start()).into(), (*TICK_HZ_RANGE.end()).into())?;
+    in_range(
+        "TICK_HZ",
+        given.tick_hz.into(),
+        (*TICK_HZ_RANGE.start()).into(),
+        (*TICK_HZ_RANGE.end()).into(),
+    )?;
     in_range("MAX_USERS_PER_ROOM", given.max_users_per_room as u64, 1, MAX_USERS_PER_ROOM_LIMIT as u64)?;
     in_range("DRAIN_MS", given.drain_ms, 0, MAX_TIME_MS)?;
     in_range("RECONNECT_SPREAD_MS", given.reconnect_spread_ms, 0, MAX_TIME_MS)?;

@@ -5,8 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use ::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue};
 use ::http::Response;
+use ::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue};
 use bytes::Bytes;
 use http_body_util::Full;
 use tracing::{error, info};

@@ -96,7 +96,9 @@ mod tests {
         assert_eq!(replay, Found::Route(Route::Replay, Some("a%20b")));
         assert_eq!(find(&Method::PUT, "/api/rooms"), Found::OtherMethods("GET, HEAD, POST".into()));
         assert_eq!(find(&Method::GET, "/api/auth/login"), Found::OtherMethods("POST".into()));
-        for path in ["/api/rooms/", "/api/rooms//replay", "/api", "/", "", "/api/rooms/a/replay/b", "api/rooms"] {
+        for path in
+            ["/api/rooms/", "/api/rooms//replay", "/api", "/", "", "/api/rooms/a/replay/b", "api/rooms"]
+        {
             assert_eq!(find(&Method::GET, path), Found::Nothing, "{path}");
         }
     }

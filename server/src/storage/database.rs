@@ -60,9 +60,7 @@ impl Database {
 
     /// Moves the log's content into the database file.
     pub(super) fn checkpoint(&self) -> Result<(), StoreError> {
-        self.connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-            .map_err(store_error)
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).map_err(store_error)
     }
 
     #[cfg(test)]

@@ -48,7 +48,8 @@ pub(super) fn open(directory: &Path) -> Result<Opened, OpenError> {
 fn lock(directory: &Path) -> Result<File, OpenError> {
     let in_directory = |source| OpenError::Directory { directory: directory.to_owned(), source };
     let path = directory.join(LOCK);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(in_directory)?;
+    let file =
+        OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(in_directory)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(directory.to_owned())),

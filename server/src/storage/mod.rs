@@ -62,7 +62,9 @@ pub enum OpenError {
     #[error("DATA_DIR {0} is in use by another server: stop that one or choose another directory")]
     InUse(PathBuf),
     /// The database was written by a newer version.
-    #[error("the database in DATA_DIR has format {found}, this server knows up to {known}: use a newer server")]
+    #[error(
+        "the database in DATA_DIR has format {found}, this server knows up to {known}: use a newer server"
+    )]
     TooNew {
         /// The format that was found.
         found: i64,
@@ -108,8 +110,10 @@ impl SqliteStore {
 
     /// How the store is now.
     pub fn health(&self) -> StoreHealth {
+        // A thread that has ended, for whatever reason, can store nothing, though no request has failed yet.
+        let ended = self.queue.as_ref().is_none_or(mpsc::Sender::is_closed).then(|| closed().to_string());
         StoreHealth {
-            last_error: self.shared.last_error().clone(),
+            last_error: self.shared.last_error().clone().or(ended),
             corrupt_moved_to: self.shared.corrupt_moved_to.clone(),
             queued: self.queue.as_ref().map_or(0, |queue| queue.max_capacity() - queue.capacity()),
         }
@@ -157,7 +161,9 @@ impl SqliteStore {
             Err(StoreError("too many bytes wait for the disk".into()))
         } else {
             queue.try_send(Work::Request(request)).map_err(|error| match error {
-                mpsc::error::TrySendError::Full(_) => StoreError("too many requests wait for the disk".into()),
+                mpsc::error::TrySendError::Full(_) => {
+                    StoreError("too many requests wait for the disk".into())
+                }
                 mpsc::error::TrySendError::Closed(_) => closed(),
             })
         };

@@ -43,9 +43,7 @@ impl Request {
         match self {
             Self::Rooms(_) => 0,
             Self::Objects(room, _) => room.len(),
-            Self::Write(writes, _) => {
-                writes.iter().map(|write| of(write) + size_of::<RoomWrite>()).sum()
-            }
+            Self::Write(writes, _) => writes.iter().map(|write| of(write) + size_of::<RoomWrite>()).sum(),
         }
     }
 }
@@ -244,7 +242,8 @@ mod tests {
         let (mut requests, answers): (Vec<_>, Vec<_>) =
             [(1, 100), (2, 1_000_000), (3, 100)].into_iter().map(|(id, bytes)| write(id, bytes)).unzip();
         worker.carry_out(&mut requests);
-        let results: Vec<_> = answers.into_iter().map(|mut answer| answer.try_recv().unwrap().is_ok()).collect();
+        let results: Vec<_> =
+            answers.into_iter().map(|mut answer| answer.try_recv().unwrap().is_ok()).collect();
         assert_eq!(results, [true, false, true]);
 
         let (request, mut answer) = write(4, 1_000_000);

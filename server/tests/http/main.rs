@@ -1,130 +1,22 @@
 //! The HTTP API, called without a socket.
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
-use std::ffi::OsString;
+mod site;
+
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
 use engine::ports::{RoomStore as _, RoomWrite};
-use engine::{Core, Engine, EngineConfig, RoomDefaults};
-use http::{HeaderMap, Method, Request, StatusCode};
-use http_body_util::{BodyExt as _, Full};
+use http::{Method, Request, StatusCode};
+use http_body_util::Full;
 use hyper::body::{Body, Frame};
-use prometheus_client::registry::Registry;
-use serde_json::{Value, json};
+use serde_json::json;
 use server::auth::Auth;
-use server::clock::SystemClock;
-use server::config::Config;
-use server::http::{Api, ApiParts, MAX_BODY_BYTES};
-use server::storage::SqliteStore;
-use tempfile::TempDir;
+use server::http::MAX_BODY_BYTES;
 
-const SECRET: &str = "0123456789abcdef0123456789abcdef";
-
-/// A server without sockets. Its shards do not run: no call of the API needs them.
-struct Site {
-    api: Api,
-    engine: Engine,
-    store: Arc<SqliteStore>,
-    _cores: Vec<Core>,
-    _data: TempDir,
-}
-
-struct Answer {
-    status: StatusCode,
-    headers: HeaderMap,
-    bytes: Bytes,
-}
-
-impl Answer {
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.bytes).unwrap()
-    }
-
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-
-    /// It is this error, and of the form that all errors have.
-    fn check_error(&self, status: u16, message: &str) {
-        assert_eq!((self.status.as_u16(), self.json()), (status, json!({ "error": message })));
-        assert_eq!(self.header("content-type"), "application/json");
-        assert_eq!(self.header("access-control-allow-origin"), "*");
-    }
-}
-
-impl Site {
-    fn new() -> Self {
-        Self::with(&[])
-    }
-
-    fn with(settings: &[(&str, &str)]) -> Self {
-        let data = tempfile::tempdir().unwrap();
-        let page = data.path().join("page");
-        std::fs::create_dir_all(page.join("assets")).unwrap();
-        std::fs::write(page.join("index.html"), "<p>the page").unwrap();
-        std::fs::write(page.join("assets/index-1a2b.js"), "let a;").unwrap();
-        std::fs::write(data.path().join("secret.txt"), "not for you").unwrap();
-        let config = Config::from_sources([], |name| match name {
-            "JWT_SECRET" => Some(SECRET.into()),
-            "WEB_DIR" => Some(page.clone().into()),
-            _ => settings.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value)),
-        });
-        let mut config = config.unwrap();
-        if settings.contains(&("WEB_DIR", "none")) {
-            config.web_dir = None;
-        }
-        let mut registry = Registry::with_prefix("copresence");
-        let store = Arc::new(SqliteStore::open(&data.path().join("data")).unwrap());
-        let rooms = RoomDefaults { max_users_limit: config.max_users_per_room, ..RoomDefaults::default() };
-        let clock = Arc::new(SystemClock::start());
-        let settings = EngineConfig { cores: 1, rooms, store: store.clone(), clock };
-        let (engine, cores) = Engine::new(settings, &mut registry);
-        let api = Api::new(ApiParts {
-            engine: engine.clone(),
-            auth: Arc::new(Auth::new(config.jwt_secret.expose().as_bytes())),
-            config: Arc::new(config),
-            registry: Arc::new(registry),
-            store: store.clone(),
-            started: Instant::now(),
-        });
-        Self { api, engine, store, _cores: cores, _data: data }
-    }
-
-    async fn send<B>(&self, request: Request<B>) -> Answer
-    where
-        B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send,
-    {
-        let (head, body) = self.api.handle(request).await.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        assert_eq!(head.headers["x-content-type-options"], "nosniff");
-        Answer { status: head.status, headers: head.headers, bytes }
-    }
-
-    async fn call(&self, method: Method, path: &str, token: &str, body: impl Into<Bytes>) -> Answer {
-        let mut request = Request::builder().method(method).uri(path);
-        if !token.is_empty() {
-            request = request.header("authorization", format!("Bearer {token}"));
-        }
-        self.send(request.body(Full::new(body.into())).unwrap()).await
-    }
-
-    async fn fetch(&self, path: &str) -> Answer {
-        self.call(Method::GET, path, "", "").await
-    }
-
-    async fn post(&self, path: &str, token: &str, body: Value) -> Answer {
-        self.call(Method::POST, path, token, body.to_string()).await
-    }
-
-    async fn token(&self) -> String {
-        let login = self.post("/api/auth/login", "", json!({"username": "ada"})).await;
-        login.json()["token"].as_str().unwrap().to_owned()
-    }
-}
+use site::{SECRET, Site};
 
 #[tokio::test]
 async fn a_login_gives_a_token() {
@@ -138,7 +30,9 @@ async fn a_login_gives_a_token() {
     for body in [json!({}), json!({"username": ""}), json!({"username": null})] {
         site.post("/api/auth/login", "", body).await.check_error(400, "Username required");
     }
-    site.post("/api/auth/login", "", json!({"username": 7})).await.check_error(400, "username must be a string");
+    site.post("/api/auth/login", "", json!({"username": 7}))
+        .await
+        .check_error(400, "username must be a string");
 }
 
 #[tokio::test]
@@ -204,6 +98,7 @@ async fn a_room_that_cannot_be_stored_is_not_made() {
     let made = site.post("/api/rooms", &token, json!({"roomId": "a", "persistent": true})).await;
     made.check_error(503, "The room could not be stored");
     assert_eq!(site.fetch("/api/rooms").await.json(), json!([]));
+    assert_eq!(site.fetch("/api/health").await.json()["status"], "degraded");
 }
 
 #[tokio::test]
@@ -211,9 +106,11 @@ async fn some_calls_want_a_token() {
     let site = Site::new();
     let login = Auth::new(b"another secret of thirty-two bytes").login("eve", 1_800_000_000).unwrap();
     let old = Auth::new(SECRET.as_bytes()).login("ada", 1_000_000_000).unwrap();
-    for (method, path) in
-        [(Method::POST, "/api/rooms"), (Method::GET, "/api/rooms/a/replay"), (Method::POST, "/api/worker/execute")]
-    {
+    for (method, path) in [
+        (Method::POST, "/api/rooms"),
+        (Method::GET, "/api/rooms/a/replay"),
+        (Method::POST, "/api/worker/execute"),
+    ] {
         let missing = site.call(method.clone(), path, "", "{}").await;
         missing.check_error(401, "Authentication required");
         assert_eq!(missing.header("www-authenticate"), "Bearer");
@@ -223,7 +120,8 @@ async fn some_calls_want_a_token() {
         let request = Request::builder().method(&method).uri(path).header("authorization", "Basic YTpi");
         site.send(request.body(Full::default()).unwrap()).await.check_error(401, "Authentication required");
     }
-    let request = Request::post("/api/rooms").header("authorization", format!("bearer {}", site.token().await));
+    let request =
+        Request::post("/api/rooms").header("authorization", format!("bearer {}", site.token().await));
     let made = site.send(request.body(Full::new(Bytes::from(r#"{"roomId":"a"}"#))).unwrap()).await;
     assert_eq!(made.status, StatusCode::OK, "a scheme's name has no case");
 }
@@ -257,7 +155,12 @@ async fn health_tells_how_the_server_is() {
     // An object needs a room: the store refuses it.
     let orphan = RoomWrite::PutObject {
         room: "none".into(),
-        object: engine::ports::StoredObject { id: "1".into(), version: 1, owner: "a".into(), json: "{}".into() },
+        object: engine::ports::StoredObject {
+            id: "1".into(),
+            version: 1,
+            owner: "a".into(),
+            json: "{}".into(),
+        },
     };
     site.store.write(vec![orphan]).await.unwrap_err();
     let health = site.fetch("/api/health").await.json();
@@ -269,7 +172,9 @@ async fn health_tells_how_the_server_is() {
     site.fetch("/readyz").await.check_error(503, "The server is restarting");
     assert_eq!(site.fetch("/healthz").await.status, StatusCode::OK, "it still lives");
     let token = site.token().await;
-    site.post("/api/rooms", &token, json!({"roomId": "a"})).await.check_error(503, "the server is restarting");
+    site.post("/api/rooms", &token, json!({"roomId": "a"}))
+        .await
+        .check_error(503, "the server is restarting");
     let with_redis = Site::with(&[("REDIS_URL", "redis://localhost")]);
     assert_eq!(with_redis.fetch("/api/health").await.json()["redis"], "unused");
 }
@@ -287,7 +192,8 @@ async fn metrics_and_the_description_are_served() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_told_apart() {
     let site = Site::new();
-    for path in ["/nothing", "/api", "/api/rooms/", "/assets/", "/../secret.txt", "/assets/../../secret.txt"] {
+    for path in ["/nothing", "/api", "/api/rooms/", "/assets/", "/../secret.txt", "/assets/../../secret.txt"]
+    {
         site.fetch(path).await.check_error(404, "Not found");
     }
     site.call(Method::POST, "/nothing", "", "").await.check_error(404, "Not found");

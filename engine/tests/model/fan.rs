@@ -1,0 +1,82 @@
+//! What a fan-out does with a room's effects, as plainly as it can be said.
+
+use std::collections::BTreeMap;
+
+use engine::broadcast::TickPoses;
+use engine::ports::TickView;
+use engine::room::{Audience, Entry, Flush};
+use protocol::event::Encoding;
+
+use super::operation::SESSIONS;
+use crate::common::viewer::Viewer;
+
+/// Viewers by slot, and every session's picture.
+pub(crate) struct Fan {
+    viewers: BTreeMap<u16, (u64, Encoding)>,
+    pub(crate) pictures: Vec<Viewer>,
+}
+
+impl Fan {
+    pub(crate) fn new() -> Self {
+        let pictures = (0..SESSIONS).map(|session| Viewer::new(&format!("s{session}"))).collect();
+        Self { viewers: BTreeMap::new(), pictures }
+    }
+
+    pub(crate) fn flush(&mut self, flush: &Flush<u64>) {
+        for (session, slot) in &flush.left {
+            let viewer = self.viewers.remove(slot);
+            assert!(viewer.is_none_or(|(viewer, _)| viewer == *session), "slot {slot} was somebody else's");
+            self.pictures[*session as usize].step_out();
+        }
+        for entry in &flush.entries {
+            for (session, _) in self.viewers.iter().filter(|(slot, _)| concerns(entry, **slot)).map(|(_, viewer)| *viewer) {
+                self.pictures[session as usize].packet(entry.packet.text());
+            }
+        }
+        for joined in &flush.joined {
+            let picture = &mut self.pictures[joined.session as usize];
+            let welcome = [joined.reply.as_ref(), flush.users.as_ref(), flush.objects.as_ref()];
+            welcome.into_iter().flatten().for_each(|packet| picture.packet(packet.text()));
+            let before = self.viewers.insert(joined.slot, (joined.session, joined.encoding));
+            assert!(before.is_none_or(|(viewer, _)| viewer == joined.session), "two in slot {}", joined.slot);
+            if before.is_none() {
+                for entry in flush.entries[joined.since..].iter().filter(|entry| !entry.in_welcome) {
+                    if concerns(entry, joined.slot) {
+                        picture.packet(entry.packet.text());
+                    }
+                }
+            }
+        }
+        for (session, packet) in &flush.replies {
+            self.pictures[*session as usize].packet(packet.text());
+        }
+    }
+
+    pub(crate) fn tick(&mut self, poses: &TickPoses) {
+        for (&slot, &(session, encoding)) in &self.viewers {
+            let picture = &mut self.pictures[session as usize];
+            match encoding {
+                Encoding::Json => {
+                    let view = poses.json.as_ref().expect("somebody wants JSON").view(slot);
+                    let Some(TickView::Packets { buffer, spans, own }) = view else { continue };
+                    for (_, span) in spans.iter().enumerate().filter(|(index, _)| Some(*index) != own) {
+                        picture.packet(std::str::from_utf8(&buffer[span.text()]).unwrap());
+                    }
+                }
+                _ => {
+                    if let Some(packet) = poses.batch.as_ref().expect("somebody wants batches").view(slot) {
+                        picture.packet(packet.text());
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn concerns(entry: &Entry, slot: u16) -> bool {
+    match entry.audience {
+        Audience::All => true,
+        Audience::Others(sender) => sender != slot,
+        Audience::One(receiver) => receiver == slot,
+    }
+}

@@ -1,0 +1,107 @@
+//! The model: plain maps, no packets, no slots.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::operation::SESSIONS;
+
+#[derive(Debug, Default)]
+pub(crate) struct Truth {
+    pub(crate) members: BTreeMap<u64, Member>,
+    /// Version, owner and value by id.
+    pub(crate) objects: BTreeMap<String, (u64, u64, u64)>,
+    /// What each session should have been told, in order.
+    pub(crate) logs: Vec<Vec<String>>,
+    /// What each session should have been answered, by ack id.
+    pub(crate) answers: Vec<BTreeMap<u64, String>>,
+    /// Codes of the errors that each session should have been told without an ack.
+    pub(crate) errors: Vec<Vec<String>>,
+    /// Something waits to be flushed.
+    pub(crate) waiting: bool,
+    /// Objects whose last write failed.
+    pub(crate) unsaved: BTreeSet<String>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Member {
+    pub(crate) pose: Option<u32>,
+    pub(crate) username: Option<u64>,
+    /// It has had its welcome.
+    welcomed: bool,
+    /// Welcomes that it is to get with the next flush.
+    welcomes: usize,
+    /// What it is to be told with the next flush.
+    pending: Vec<String>,
+    /// Objects that it has changed since its last welcome: of these it knows more than it was told.
+    pub(crate) touched: BTreeSet<String>,
+}
+
+impl Truth {
+    pub(crate) fn new() -> Self {
+        let sessions = SESSIONS as usize;
+        Self {
+            logs: vec![Vec::new(); sessions],
+            answers: vec![BTreeMap::new(); sessions],
+            errors: vec![Vec::new(); sessions],
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn join(&mut self, who: u64) {
+        if !self.members.contains_key(&who) {
+            self.tell_others(who, &format!("joined s{who}"));
+        }
+        self.members.entry(who).or_default().welcomes += 1;
+        self.waiting = true;
+    }
+
+    pub(crate) fn leave(&mut self, who: u64) {
+        self.members.remove(&who);
+        self.tell_others(who, &format!("left u{who}"));
+    }
+
+    /// Something that who is not welcomed yet will find in its welcome.
+    pub(crate) fn tell_others(&mut self, from: u64, line: &str) {
+        self.waiting = true;
+        for (_, member) in self.members.iter_mut().filter(|(who, member)| **who != from && member.welcomed) {
+            member.pending.push(line.to_owned());
+        }
+    }
+
+    /// A message: it reaches every member, welcomed or not.
+    pub(crate) fn message(&mut self, to: impl Fn(u64) -> bool, number: u64) {
+        self.waiting = true;
+        for (_, member) in self.members.iter_mut().filter(|(who, _)| to(**who)) {
+            member.pending.push(format!("message {number}"));
+        }
+    }
+
+    /// An answer: `ok`, `ok` with a version, or an error's code.
+    pub(crate) fn answer(&mut self, who: u64, ack: Option<u64>, outcome: &str) {
+        match ack {
+            Some(ack) => {
+                self.answers[who as usize].insert(ack, outcome.to_owned());
+            }
+            None if outcome.starts_with("ok") => return,
+            None => self.errors[who as usize].push(outcome.to_owned()),
+        }
+        self.waiting = true;
+    }
+
+    pub(crate) fn flush(&mut self) {
+        self.waiting = false;
+        for (who, member) in &mut self.members {
+            let log = &mut self.logs[*who as usize];
+            let welcomes = std::mem::take(&mut member.welcomes);
+            let first = usize::from(!member.welcomed && welcomes > 0);
+            if first == 1 {
+                log.push("welcome".to_owned());
+                member.welcomed = true;
+            }
+            log.append(&mut member.pending);
+            log.extend((first..welcomes).map(|_| "welcome".to_owned()));
+            if welcomes > 0 {
+                member.touched.clear();
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Whole engines on one paused clock: what happens when the store is slow or fails, and how the engine goes down.
+#![cfg(not(loom_model))]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::ports::{MemoryStore, pass};
+use common::world::World;
+use engine::limits::STORE_RETRY;
+use engine::{Created, RoomDefaults, RoomRequest};
+use protocol::error::ErrorCode;
+use serde_json::json;
+
+const A_MOMENT: Duration = Duration::from_millis(200);
+
+fn persistent() -> RoomRequest {
+    RoomRequest { persistent: Some(true), ..RoomRequest::default() }
+}
+
+async fn world_with(store: &Arc<MemoryStore>) -> World {
+    let world = World::new(RoomDefaults::default(), store);
+    world.create_room("garden", persistent()).await;
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_persistent_room_outlives_its_people_and_its_server() {
+    let store = MemoryStore::new(Duration::from_millis(30), []);
+    let mut world = world_with(&store).await;
+    let gardener = world.connect_into(1, "garden")[0];
+    let [tree, bush] = ["tree", "bush"].map(|id| {
+        world.people[gardener].emit("object-create", &json!({ "id": id, "value": 1 }))
+    });
+    world.people[gardener].emit("object-update", &json!({ "id": "tree", "value": 2 }));
+    world.people[gardener].emit("object-delete", &json!({ "id": "bush" }));
+    pass(A_MOMENT).await;
+    assert_eq!(world.people[gardener].outcome(tree), "ok");
+    assert_eq!(world.people[gardener].outcome(bush), "ok");
+    world.people[gardener].disconnect();
+    pass(A_MOMENT).await;
+    world.objects.insert("garden".into(), BTreeMap::from([("tree".into(), (2, json!(2)))]));
+    for _ in 0..3 {
+        // In the same room, loaded anew each time, and with everybody who asked meanwhile let in.
+        let visitors = world.connect_into(5, "garden");
+        world.people[visitors[0]].move_to(7);
+        pass(A_MOMENT).await;
+        world.check();
+        visitors.into_iter().for_each(|visitor| world.people[visitor].disconnect());
+        pass(A_MOMENT).await;
+    }
+    world.close_all().await;
+    let mut next = World::new(RoomDefaults::default(), &store);
+    assert_eq!(next.engine.load_rooms().await.unwrap(), 1);
+    next.objects = world.objects;
+    next.connect_into(2, "garden");
+    pass(A_MOMENT).await;
+    next.check();
+    next.close_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_not_be_stored_is_told_and_tried_again() {
+    // Calls: 0 makes the room, 1 reads its objects, 2 and 3 are the first write and its first repetition.
+    let store = MemoryStore::new(Duration::from_millis(10), [2, 3]);
+    let mut world = world_with(&store).await;
+    let gardener = world.connect_into(1, "garden")[0];
+    pass(A_MOMENT).await;
+    let ack = world.people[gardener].emit("object-create", &json!({ "id": "0-tree", "value": 1 }));
+    pass(A_MOMENT).await;
+    assert_eq!(world.people[gardener].outcome(ack), "storage");
+    assert!(store.versions("garden").is_empty());
+    // It stands in the room all the same, and the room waits for its store.
+    world.objects.insert("garden".into(), BTreeMap::from([("0-tree".into(), (1, json!(1)))]));
+    world.connect_into(1, "garden");
+    pass(A_MOMENT).await;
+    world.check();
+    world.people.iter_mut().for_each(|person| person.disconnect());
+    pass(STORE_RETRY).await;
+    assert!(store.versions("garden").is_empty(), "the second try fails too");
+    world.engine.settle().await;
+    assert_eq!(store.versions("garden"), BTreeMap::from([("0-tree".into(), 1)]));
+    assert_eq!(world.metric("store_failures_total"), 2.0);
+    world.close_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_cannot_be_read_lets_nobody_in_until_it_can() {
+    let store = MemoryStore::new(Duration::from_millis(10), [1]);
+    let mut world = world_with(&store).await;
+    let visitor = world.connect();
+    let ack = world.people[visitor].join("garden", "json");
+    let built = world.people[visitor].emit("object-create", &json!({ "id": "tree", "value": 1 }));
+    pass(A_MOMENT).await;
+    assert_eq!(world.people[visitor].outcome(ack), "storage");
+    assert_eq!(world.people[visitor].outcome(built), "storage");
+    world.people[visitor].room = None;
+    let ack = world.people[visitor].join("garden", "json");
+    pass(A_MOMENT).await;
+    assert_eq!(world.people[visitor].outcome(ack), "ok");
+    world.check();
+    world.close_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_while_the_room_is_read_is_not_in_it() {
+    let store = MemoryStore::new(Duration::from_millis(100), []);
+    let mut world = world_with(&store).await;
+    let people = world.connect_into(4, "garden");
+    let left = world.people[people[0]].leave();
+    world.people[people[1]].disconnect();
+    world.people[people[2]].join("elsewhere", "json");
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(world.people[people[0]].outcome(left), "ok");
+    world.check();
+    assert_eq!(world.engine.room("garden").unwrap().members(), 1);
+    world.close_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_could_not_be_stored_does_not_exist() {
+    let store = MemoryStore::new(Duration::ZERO, [0]);
+    let mut world = World::new(RoomDefaults::default(), &store);
+    assert!(world.engine.create_room("garden", &persistent()).await.is_err());
+    assert_eq!(world.engine.room_count(), 0);
+    let created = world.engine.create_room("garden", &persistent()).await.unwrap();
+    assert!(matches!(created, Created::Room(_)));
+    let other = RoomRequest { max_users: Some(3), ..persistent() };
+    assert!(matches!(world.engine.create_room("garden", &other).await.unwrap(), Created::Conflict));
+    world.close_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_tells_everybody_and_waits_for_the_store() {
+    const SPREAD_MS: u64 = 5_000;
+    let store = MemoryStore::new(Duration::from_secs(2), []);
+    let mut world = world_with(&store).await;
+    let people = world.connect_into(40, "garden");
+    world.connect();
+    pass(Duration::from_secs(5)).await;
+    let acks: Vec<u64> = people
+        .iter()
+        .map(|&index| world.people[index].emit("object-create", &json!({ "id": format!("{index}-"), "value": 1 })))
+        .collect();
+    world.engine.begin_drain(SPREAD_MS);
+    let late = world.connect();
+    let refused = world.people[late].emit("join-room", &json!({ "roomId": "garden" }));
+    assert_eq!(world.people[late].outcome(refused), "draining");
+    let error = world.engine.create_room("new", &RoomRequest::default()).await.unwrap_err();
+    let engine::CreateError::Refused(error) = error else { panic!("{error}") };
+    assert_eq!(error.code, ErrorCode::Draining);
+    let waits: BTreeSet<u64> = world.people[..late]
+        .iter()
+        .map(|person| {
+            let client = person.outbox.client();
+            assert_eq!(client.viewer.restarts.len(), 1, "{}", person.name);
+            client.viewer.restarts[0]["reconnectInMs"].as_u64().unwrap()
+        })
+        .collect();
+    assert!(waits.len() > 10, "they would come back together: {waits:?}");
+    assert!(waits.iter().all(|wait| *wait < SPREAD_MS));
+    world.engine.settle().await;
+    assert_eq!(store.unanswered(), 0);
+    assert_eq!(store.versions("garden").len(), people.len());
+    pass(A_MOMENT).await;
+    for (&index, &ack) in people.iter().zip(&acks) {
+        assert_eq!(world.people[index].outcome(ack), "ok");
+    }
+    assert!(world.engine.is_idle());
+    world.close_all().await;
+}
