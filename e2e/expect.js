@@ -31,6 +31,21 @@ export function assertMoved(event, { id, position, rotation, leftHand, rightHand
   assert.deepEqual(event.rightHand, rightHand);
 }
 
+/** Whether an event of `user-moved` shows this member at this place. */
+export function isAt(event, id, pose) {
+  return event.id === id && Math.fround(event.position?.x) === Math.fround(pose.position.x);
+}
+
+/**
+ * Waits until `viewer` is shown `mover` in `pose`, and compares the rest of it. A viewer that had to
+ * skip a tick may be sent everyone as they are, so what comes first need not be a new pose.
+ */
+export async function seesMove(viewer, mover, pose) {
+  const event = await viewer.next('user-moved', (moved) => isAt(moved, mover.id, pose));
+  assertMoved(event, { id: mover.id, ...pose });
+  return event;
+}
+
 /** A `user` of `room-users` and `user-joined`. */
 export function assertUser(user, client, username, pose = SPAWN) {
   assert.equal(user.id, client.id);

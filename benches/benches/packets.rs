@@ -49,7 +49,7 @@ fn encode(criterion: &mut Criterion) {
     let user =
         json!({ "id": "user_000000000017", "socketId": "s0000000000000000017", "username": "Visitor 17" });
     group.bench_function("user-joined", |bencher| {
-        bencher.iter(|| Outgoing::event("user-joined", black_box(&user)))
+        bencher.iter(|| Outgoing::event("user-joined", black_box(&user)));
     });
     group.bench_function("user-left", |bencher| {
         bencher.iter(|| Outgoing::event("user-left", black_box("user_000000000017")));

@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
 import { TRANSPORTS, unique, withServer } from '../harness.js';
-import { assertAccepted, assertError, assertIncludes, assertRefused, poseNumber } from '../expect.js';
+import {
+  assertAccepted,
+  assertError,
+  assertIncludes,
+  assertRefused,
+  poseNumber,
+  seesMove,
+} from '../expect.js';
 
 for (const [mode, transports] of Object.entries(TRANSPORTS)) {
   withServer(`messages, ${mode}`, {}, (check) => {
@@ -113,7 +120,7 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
       ada.emit('constructor');
       ada.emit('binary-unknown', Buffer.from('hello'));
       ada.emit('update-position', poseNumber(1));
-      await bob.next('user-moved');
+      await seesMove(bob, ada, poseNumber(1));
       await ada.flush();
       assert.deepEqual(ada.unread('error'), []);
       assert.ok(ada.socket.connected);

@@ -1,6 +1,13 @@
 import assert from 'node:assert/strict';
 import { TRANSPORTS, unique, until, withServer } from '../harness.js';
-import { assertAccepted, assertMoved, assertRefused, assertUser, poseNumber } from '../expect.js';
+import {
+  assertAccepted,
+  assertRefused,
+  assertUser,
+  isAt,
+  poseNumber,
+  seesMove,
+} from '../expect.js';
 import { vanishingClient } from '../raw.js';
 
 for (const [mode, transports] of Object.entries(TRANSPORTS)) {
@@ -28,7 +35,7 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
       const ada = await server.enter(room, { name: 'Ada', transports });
       const witness = await server.enter(room, { transports: ['websocket'] });
       ada.emit('update-position', poseNumber(4));
-      await witness.next('user-moved');
+      await seesMove(witness, ada, poseNumber(4));
       const late = await server.enter(room, { transports });
       assertUser(late.usersAtJoin.find((user) => user.id === ada.id), ada, 'Ada', poseNumber(4));
     });
@@ -56,9 +63,8 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
       assertAccepted(await bob.call('join-room', { roomId: room }));
       assert.equal((await bob.next('room-users')).length, 2);
       ada.emit('update-position', poseNumber(2));
-      const moved = await bob.next('user-moved', (event) => event.id === ada.id);
-      assertMoved(moved, { id: ada.id, ...poseNumber(2) });
-      assert.deepEqual(ada.unread('user-moved'), []);
+      await seesMove(bob, ada, poseNumber(2));
+      assert.ok(!ada.unread('user-moved').some((event) => isAt(event, bob.id, poseNumber(1))));
     });
 
     check('a disconnect is told', async (server) => {
@@ -105,14 +111,13 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
       }
       // Both kinds of traffic have reached Eve from her own room: anything earlier has, too.
       eva.emit('update-position', poseNumber(2));
-      await eve.next('user-moved', (event) => event.id === eva.id);
-      const before = eve.unread('user-moved');
+      await seesMove(eve, eva, poseNumber(2));
       assertAccepted(await eva.call('object-create', { id: 'ours' }));
       await eve.next('object-created', (object) => object.id === 'ours');
-      assert.deepEqual(before, []);
-      for (const event of ['object-created', 'room-message', 'signal', 'user-updated', 'user-moved']) {
+      for (const event of ['object-created', 'room-message', 'signal', 'user-updated']) {
         assert.deepEqual(eve.unread(event), [], event);
       }
+      assert.deepEqual(eve.unread('user-moved').filter((event) => event.id !== eva.id), []);
       assert.deepEqual(eve.objectsAtJoin, []);
     });
   });
@@ -162,7 +167,7 @@ withServer('heartbeats', { env: { PING_INTERVAL_MS: '500', PING_TIMEOUT_MS: '400
     const [left] = await ada.collect('user-left', 1);
     assert.equal(await bob.next('user-left'), left);
     ada.emit('update-position', poseNumber(1));
-    await bob.next('user-moved');
+    await seesMove(bob, ada, poseNumber(1));
     for (const client of [ada, bob]) assert.deepEqual(client.unread('user-left'), []);
   });
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { startServer, TRANSPORTS, unique } from '../harness.js';
-import { assertAccepted, assertIncludes, assertMoved, poseNumber } from '../expect.js';
+import { assertAccepted, assertIncludes, poseNumber, seesMove } from '../expect.js';
 
 const TIMEOUT_MS = 120_000;
 
@@ -83,8 +83,7 @@ describe('killed', () => {
       assert.notEqual(ada.socket.id, before);
       for (const client of [ada, bob]) assertAccepted(await client.call('join-room', { roomId: room }));
       ada.emit('update-position', poseNumber(3));
-      const moved = await bob.next('user-moved');
-      assertMoved(moved, { id: ada.id, ...poseNumber(3) });
+      await seesMove(bob, ada, poseNumber(3));
     });
   }
 });

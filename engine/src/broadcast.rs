@@ -124,6 +124,7 @@ fn assemble(head: &str, parts: &[&[u8]]) -> Outgoing {
 }
 
 #[cfg(all(test, not(loom_model)))]
+#[allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 mod tests {
     use super::*;
     use protocol::Packet;
@@ -175,8 +176,12 @@ mod tests {
             let view = batch.view(viewer).unwrap();
             let payload = payload(view.text());
             assert_eq!((payload["tick"].as_u64(), payload["time"].as_u64()), (Some(7), Some(350)));
-            let seen: Vec<&str> =
-                payload["users"].as_array().unwrap().iter().map(|user| user["id"].as_str().unwrap()).collect();
+            let seen: Vec<&str> = payload["users"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|user| user["id"].as_str().unwrap())
+                .collect();
             assert_eq!(seen.join(" "), expected, "viewer {viewer}");
         }
     }

@@ -236,6 +236,7 @@ impl Directory {
 }
 
 #[cfg(all(test, not(loom_model)))]
+#[allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 mod tests {
     use super::*;
     use crate::options::RoomDefaults;

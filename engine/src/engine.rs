@@ -225,6 +225,7 @@ impl Engine {
             let packet = Outgoing::event("server-restart", &serde_json::json!({ "reconnectInMs": wait_ms }));
             // A session that cannot take it any more is ending anyway.
             let _ = session.outbox().send(&packet);
+            session.outbox().flush();
         }
     }
 

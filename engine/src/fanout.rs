@@ -71,7 +71,10 @@ impl Fanout {
             match message {
                 FanoutMessage::Flush(room, flush) => self.flush(&room, flush).await,
                 FanoutMessage::Tick(room, poses, now) => self.tick(&room, &poses, now).await,
-                FanoutMessage::Reply(session, packet) => self.send(&session, &packet),
+                FanoutMessage::Reply(session, packet) => {
+                    self.send(&session, &packet);
+                    session.outbox().flush();
+                }
             }
         }
     }
@@ -83,6 +86,7 @@ impl Fanout {
             for entry in flush.entries.iter().filter(|entry| concerns(entry, viewer.slot)) {
                 self.send_entry(&viewer.session, entry);
             }
+            viewer.session.outbox().flush();
             self.pause().await;
         }
         for Joined { session, slot, encoding, since, reply } in flush.joined {
@@ -91,6 +95,7 @@ impl Fanout {
             }
             // Who has gone on to another room hears nothing more of this one; its departure is on its way.
             if !session.is_seated_in(room) {
+                session.outbox().flush();
                 continue;
             }
             for packet in [flush.users.as_ref(), flush.objects.as_ref()].into_iter().flatten() {
@@ -107,10 +112,12 @@ impl Fanout {
                     }
                 }
             }
+            session.outbox().flush();
             self.pause().await;
         }
         for (session, packet) in flush.replies {
             self.send(&session, &packet);
+            session.outbox().flush();
         }
         if !viewers.is_empty() {
             self.rooms.insert(room.key, viewers);
@@ -121,14 +128,16 @@ impl Fanout {
         let Some(mut viewers) = self.rooms.remove(&room.key) else { return };
         for viewer in viewers.iter_mut().filter(|viewer| viewer.session.is_seated_in(room)) {
             let outcome = match viewer.encoding {
-                Encoding::Json => {
-                    poses.json.as_ref().and_then(|tick| tick.view(viewer.slot)).map(|view| {
-                        viewer.session.outbox().send_tick(&view)
-                    })
-                }
-                Encoding::Batch => poses.batch.as_ref().and_then(|tick| tick.view(viewer.slot)).map(|packet| {
-                    viewer.session.outbox().send_tick(&TickView::Single(&packet))
-                }),
+                Encoding::Json => poses
+                    .json
+                    .as_ref()
+                    .and_then(|tick| tick.view(viewer.slot))
+                    .map(|view| viewer.session.outbox().send_tick(&view)),
+                Encoding::Batch => poses
+                    .batch
+                    .as_ref()
+                    .and_then(|tick| tick.view(viewer.slot))
+                    .map(|packet| viewer.session.outbox().send_tick(&TickView::Single(&packet))),
                 Encoding::Binary => None,
             };
             if let Some(outcome) = outcome {
@@ -186,7 +195,7 @@ impl Fanout {
     fn send(&mut self, session: &Arc<Session>, packet: &Outgoing) {
         self.sends += 1;
         self.engine.metrics.core(self.core).packets_sent.inc();
-        session.send(packet);
+        session.queue(packet);
     }
 
     /// Lets the core's I/O go on now and then.

@@ -114,7 +114,11 @@ impl EngineMetrics {
         registry.register("commands_refused", "Commands refused", metrics.commands_refused.clone());
         registry.register("sessions_closed", "Sessions ended by the server", metrics.sessions_closed.clone());
         registry.register("sessions", "Sessions connected", metrics.sessions.clone());
-        registry.register("store_failures", "Writes the store could not take", metrics.store_failures.clone());
+        registry.register(
+            "store_failures",
+            "Writes the store could not take",
+            metrics.store_failures.clone(),
+        );
         metrics
     }
 

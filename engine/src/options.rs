@@ -147,7 +147,8 @@ impl std::fmt::Debug for Password {
 mod tests {
     use super::*;
 
-    const DEFAULTS: RoomDefaults = RoomDefaults { max_users: 50, max_users_limit: 100, tick_hz: 20, max_objects: 10 };
+    const DEFAULTS: RoomDefaults =
+        RoomDefaults { max_users: 50, max_users_limit: 100, tick_hz: 20, max_objects: 10 };
 
     #[test]
     fn what_is_not_asked_for_takes_the_default() {

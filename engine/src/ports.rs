@@ -20,7 +20,11 @@ pub trait Outbox: Send + Sync + 'static {
     /// [`OutboxError`]; the caller ends the session.
     fn send(&self, packet: &Outgoing) -> Result<(), OutboxError>;
 
-    /// Sends a tick's poses, unless the tick before has not left yet.
+    /// Lets what was queued leave. Whoever sends calls it when it has sent all that it has for now, so that many
+    /// packets leave in one write. An outbox that lets them leave by itself needs none.
+    fn flush(&self) {}
+
+    /// Sends a tick's poses, with what was queued before, unless the tick before has not left yet.
     ///
     /// # Errors
     /// [`OutboxError`]; the caller ends the session.

@@ -19,7 +19,12 @@ pub enum StoreRefused {
 
 /// How often a reader tries before it leaves the slot to the next tick. A write takes nanoseconds, unless its
 /// thread is descheduled in the middle; waiting that out would cost the whole room its tick.
+#[cfg(not(loom_model))]
 const LOAD_ATTEMPTS: usize = 8;
+
+/// Two show all there is to see; each further one multiplies the orders that the model checker goes through.
+#[cfg(loom_model)]
+const LOAD_ATTEMPTS: usize = 2;
 
 /// `WORDS` 32-bit words that are written and read as one.
 ///
@@ -66,9 +71,9 @@ impl<const WORDS: usize> SeqSlot<WORDS> {
             return Err(StoreRefused::Busy);
         }
         // Taking the odd version by exchange makes a second writer harmless, at the price of a plain store.
-        self.version
-            .compare_exchange(version, next(version), Ordering::Acquire, Ordering::Relaxed)
-            .map_err(|now| if generation(now) == held { StoreRefused::Busy } else { StoreRefused::Retired })?;
+        self.version.compare_exchange(version, next(version), Ordering::Acquire, Ordering::Relaxed).map_err(
+            |now| if generation(now) == held { StoreRefused::Busy } else { StoreRefused::Retired },
+        )?;
         // Whoever sees one of the words below must see the odd version too.
         fence(Ordering::Release);
         for (slot, word) in self.words.iter().zip(words) {

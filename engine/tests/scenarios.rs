@@ -1,5 +1,6 @@
 //! Whole engines on one paused clock: crowds, full rooms, slow and broken clients.
 #![cfg(not(loom_model))]
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod common;
 
@@ -9,6 +10,7 @@ use common::ports::{MemoryStore, Reading, pass};
 use common::world::World;
 use engine::limits::{
     EVENT_BURST, EVENTS_PER_SECOND, MAILBOX_CAPACITY, PRESENCE_INTERVAL, STALLED_VIEWER_TIMEOUT,
+    SWEEP_INTERVAL, UNENTERED_ROOM_TTL,
 };
 use engine::ports::CloseReason;
 use engine::{RoomDefaults, RoomRequest};
@@ -67,7 +69,10 @@ async fn an_empty_room_goes_and_its_id_is_free_at_once() {
     pass(A_MOMENT).await;
     assert_ne!(world.engine.room("lobby").unwrap().key, key);
     world.check();
-    assert!(world.people[third].outbox.client().viewer.objects.is_empty(), "its objects went with the old room");
+    assert!(
+        world.people[third].outbox.client().viewer.objects.is_empty(),
+        "its objects went with the old room"
+    );
     world.close_all().await;
 }
 
@@ -304,6 +309,24 @@ async fn a_wrong_password_does_not_take_the_room_away() {
     world.people[owner].room = Some("cave".into());
     world.people[owner].emit("join-room", &payload);
     pass(A_MOMENT).await;
+    world.check();
+    world.close_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_nobody_may_enter_is_forgotten_in_the_end() {
+    let mut world = World::with_users(50);
+    let request = RoomRequest { password: Some("sesame".into()), ..RoomRequest::default() };
+    world.create_room("cave", request).await;
+    world.create_room("garden", RoomRequest::default()).await;
+    let visitors = world.connect_into(2, "garden");
+    let ack = world.people[visitors[0]].join("cave", "json");
+    world.people[visitors[0]].room = None;
+    pass(UNENTERED_ROOM_TTL / 2).await;
+    assert_eq!(world.people[visitors[0]].outcome(ack), "wrong_password");
+    assert_eq!(world.engine.room_count(), 2);
+    pass(UNENTERED_ROOM_TTL / 2 + SWEEP_INTERVAL).await;
+    assert!(world.engine.room("cave").is_none());
     world.check();
     world.close_all().await;
 }

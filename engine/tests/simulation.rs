@@ -3,13 +3,15 @@
 //!
 //! A failure prints its seed; `SIM_SEED=<seed>` repeats it.
 #![cfg(not(loom_model))]
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod common;
 
 use std::time::Duration;
 
-use common::ports::{Reading, pass};
+use common::ports::{MemoryStore, Reading, pass};
 use common::world::World;
+use engine::RoomDefaults;
 use engine::ports::CloseReason;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -17,15 +19,15 @@ use serde_json::json;
 
 const ROOMS: usize = 4;
 const PEOPLE: usize = 220;
-const ROUNDS: usize = 4;
-const STEPS_PER_ROUND: usize = 250;
+const ROUNDS: usize = 3;
+const STEPS_PER_ROUND: usize = 200;
 const ENCODINGS: [&str; 2] = ["json", "batch"];
 
 #[tokio::test(start_paused = true)]
 async fn everybody_sees_the_truth_whatever_happens() {
     let seeds: Vec<u64> = match std::env::var("SIM_SEED") {
         Ok(seed) => vec![seed.parse().expect("SIM_SEED is a number")],
-        Err(_) => vec![1, 2, 3, rand::random()],
+        Err(_) => vec![1, 2, rand::random()],
     };
     for seed in seeds {
         println!("SIM_SEED={seed}");
@@ -42,7 +44,10 @@ struct Simulation {
 
 impl Simulation {
     fn new(seed: u64) -> Self {
-        Self { world: World::with_users(1000), random: SmallRng::seed_from_u64(seed), counter: 0 }
+        let defaults = RoomDefaults { max_users: 1_000, ..RoomDefaults::default() };
+        let store = MemoryStore::new(Duration::ZERO, []);
+        let world = World::with_lag(defaults, &store, Some(seed));
+        Self { world, random: SmallRng::seed_from_u64(seed), counter: 0 }
     }
 
     async fn run(mut self) {
@@ -75,7 +80,8 @@ impl Simulation {
                 assert_eq!(refused, None, "{}", person.name);
             }
         }
-        let skipped: usize = self.world.people.iter().map(|person| person.outbox.client().ticks_skipped).sum();
+        let skipped: usize =
+            self.world.people.iter().map(|person| person.outbox.client().ticks_skipped).sum();
         assert!(skipped > 0, "nobody had to catch up: the simulation is too tame");
         self.world.close_all().await;
     }

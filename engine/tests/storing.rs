@@ -1,5 +1,6 @@
 //! Whole engines on one paused clock: what happens when the store is slow or fails, and how the engine goes down.
 #![cfg(not(loom_model))]
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod common;
 
@@ -31,9 +32,8 @@ async fn a_persistent_room_outlives_its_people_and_its_server() {
     let store = MemoryStore::new(Duration::from_millis(30), []);
     let mut world = world_with(&store).await;
     let gardener = world.connect_into(1, "garden")[0];
-    let [tree, bush] = ["tree", "bush"].map(|id| {
-        world.people[gardener].emit("object-create", &json!({ "id": id, "value": 1 }))
-    });
+    let [tree, bush] = ["tree", "bush"]
+        .map(|id| world.people[gardener].emit("object-create", &json!({ "id": id, "value": 1 })));
     world.people[gardener].emit("object-update", &json!({ "id": "tree", "value": 2 }));
     world.people[gardener].emit("object-delete", &json!({ "id": "bush" }));
     pass(A_MOMENT).await;
@@ -88,11 +88,18 @@ async fn what_could_not_be_stored_is_told_and_tried_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_room_that_cannot_be_read_lets_nobody_in_until_it_can() {
-    let store = MemoryStore::new(Duration::from_millis(10), [1]);
+    // Calls: 0 makes the room, 1 reads it, 2 writes the tree, 3 is the read that fails.
+    let store = MemoryStore::new(Duration::from_millis(10), [3]);
     let mut world = world_with(&store).await;
+    let gardener = world.connect_into(1, "garden")[0];
+    pass(A_MOMENT).await;
+    world.people[gardener].emit("object-create", &json!({ "id": "0-tree", "value": 1 }));
+    pass(A_MOMENT).await;
+    world.people[gardener].disconnect();
+    pass(A_MOMENT).await;
     let visitor = world.connect();
     let ack = world.people[visitor].join("garden", "json");
-    let built = world.people[visitor].emit("object-create", &json!({ "id": "tree", "value": 1 }));
+    let built = world.people[visitor].emit("object-create", &json!({ "id": "1-tree", "value": 1 }));
     pass(A_MOMENT).await;
     assert_eq!(world.people[visitor].outcome(ack), "storage");
     assert_eq!(world.people[visitor].outcome(built), "storage");
@@ -100,6 +107,7 @@ async fn a_room_that_cannot_be_read_lets_nobody_in_until_it_can() {
     let ack = world.people[visitor].join("garden", "json");
     pass(A_MOMENT).await;
     assert_eq!(world.people[visitor].outcome(ack), "ok");
+    world.objects.insert("garden".into(), BTreeMap::from([("0-tree".into(), (1, json!(1)))]));
     world.check();
     world.close_all().await;
 }
@@ -142,7 +150,9 @@ async fn a_drain_tells_everybody_and_waits_for_the_store() {
     pass(Duration::from_secs(5)).await;
     let acks: Vec<u64> = people
         .iter()
-        .map(|&index| world.people[index].emit("object-create", &json!({ "id": format!("{index}-"), "value": 1 })))
+        .map(|&index| {
+            world.people[index].emit("object-create", &json!({ "id": format!("{index}-"), "value": 1 }))
+        })
         .collect();
     world.engine.begin_drain(SPREAD_MS);
     let late = world.connect();

@@ -63,6 +63,9 @@ pub(crate) struct LoadOptions {
     /// How long everybody moves before that
     #[arg(long, default_value = "3s", value_parser = humantime::parse_duration)]
     pub(crate) warmup: Duration,
+    /// When within a period people send
+    #[arg(long, value_enum, default_value_t = Phases::Spread)]
+    pub(crate) phases: Phases,
     /// How poses are asked for
     #[arg(long, value_enum, default_value_t = Encoding::Json)]
     pub(crate) encoding: Encoding,
@@ -147,6 +150,15 @@ impl Encoding {
             Self::Batch => "batch",
         }
     }
+}
+
+/// When within a period people send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Phases {
+    /// Each at a time of its own, evenly spread, as people who know nothing of each other do
+    Spread,
+    /// All at the same moment, which spares a relay most of its writes
+    Together,
 }
 
 /// How to get in.

@@ -1,7 +1,7 @@
 //! What a pose carries so that whoever receives it can tell who sent it, and when.
 //!
 //! Everybody sends on one schedule that is fixed before the first pose leaves: user `u`'s pose number `n` is
-//! due at `start + n × period + u/users × period`. So a pose needs to carry no time, only its sender and its
+//! due at `start + n × period + u/users × period` (or all of them at once, if so asked for). So a pose needs to carry no time, only its sender and its
 //! number, and these go where every server passes them on unharmed: into the head's rotation.
 //!
 //! - `rotation.x` is the sender's index, an integer below [`SENDERS_MAX`];
@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use memchr::memmem::Finder;
 
+use crate::options::Phases;
 use crate::walk::Place;
 
 /// Senders that can be told apart.
@@ -31,7 +32,8 @@ pub(crate) const NUMBER_WRAP: u32 = 8_192;
 pub(crate) struct Schedule {
     start: Instant,
     period: Duration,
-    users: u32,
+    /// From one user's pose to the next one's.
+    step: Duration,
     /// Number of the first pose that counts; those before it warm the server up.
     first: u32,
     /// Number of the first pose that does not count any more.
@@ -40,16 +42,27 @@ pub(crate) struct Schedule {
 
 impl Schedule {
     /// A schedule of `users` at `hz` poses per second each, which counts for `window` after `warmup`.
-    pub(crate) fn new(start: Instant, hz: u32, users: u32, warmup: Duration, window: Duration) -> Self {
+    pub(crate) fn new(
+        start: Instant,
+        hz: u32,
+        users: u32,
+        phases: Phases,
+        warmup: Duration,
+        window: Duration,
+    ) -> Self {
         let period = Duration::from_secs(1) / hz;
         let poses = |span: Duration| span.as_nanos().div_ceil(period.as_nanos()) as u32;
         let first = poses(warmup);
-        Self { start, period, users, first, end: first + poses(window).max(1) }
+        let step = match phases {
+            Phases::Spread => period / users,
+            Phases::Together => Duration::ZERO,
+        };
+        Self { start, period, step, first, end: first + poses(window).max(1) }
     }
 
     /// When the pose `number` of the user `index` is due.
     pub(crate) fn due(&self, index: u32, number: u32) -> Instant {
-        self.start + self.period * number + self.period * index / self.users
+        self.start + self.period * number + self.step * index
     }
 
     /// Whether poses of this number count.
@@ -164,7 +177,7 @@ mod tests {
     }
 
     fn schedule() -> Schedule {
-        Schedule::new(Instant::now(), 20, 100, Duration::from_secs(1), Duration::from_secs(2))
+        Schedule::new(Instant::now(), 20, 100, Phases::Spread, Duration::from_secs(1), Duration::from_secs(2))
     }
 
     #[test]

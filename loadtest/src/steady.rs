@@ -124,7 +124,7 @@ impl Sample {
 /// # Errors
 /// If the run could not be completed. Faults that it found are in the report.
 pub(crate) fn run(run: &Run<'_>) -> Result<Report> {
-    let LoadOptions { users, rooms, hz, duration, warmup, encoding, auth } = run.load.clone();
+    let LoadOptions { users, rooms, hz, duration, warmup, phases, encoding, auth } = run.load.clone();
     ensure!(
         users >= 2 * rooms,
         "{users} users in {rooms} rooms: at least two in each, so that somebody watches"
@@ -135,7 +135,7 @@ pub(crate) fn run(run: &Run<'_>) -> Result<Report> {
     let plan = Plan { target, auth, encoding, crowd: crowd.clone(), stage: Stage::Joined, hz };
     let workers = Workers::gather(&plan, run.cores)?;
 
-    let schedule = Schedule::new(Instant::now() + LEAD_IN, hz, users, warmup, duration);
+    let schedule = Schedule::new(Instant::now() + LEAD_IN, hz, users, phases, warmup, duration);
     workers.start(schedule);
     let (window_start, window_end) = schedule.window();
     sleep_until(window_start);

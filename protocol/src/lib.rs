@@ -10,6 +10,7 @@
 //! - [`event`]: the events that a client may send, as types
 //! - [`pose`]: head and hands at one moment, as JSON
 //! - [`frame`]: the binary pose frame, both ways
+//! - [`websocket`]: WebSocket frames from a client, read in place
 //! - [`error`]: the codes in which a failure is told to a client
 //! - [`limits`]: every bound that the contract sets
 
@@ -22,6 +23,7 @@ pub mod members;
 pub mod outgoing;
 pub mod packet;
 pub mod pose;
+pub mod websocket;
 
 pub use error::{ClientError, ErrorCode};
 pub use event::ClientEvent;

@@ -141,6 +141,25 @@ impl Outgoing {
         draft.finish(attachments)
     }
 
+    /// A text message of Engine.IO that is no packet of Socket.IO's.
+    pub fn message(text: &str) -> Self {
+        let mut buffer = Vec::with_capacity(HEADER_BYTES_MAX + 1 + text.len());
+        buffer.extend_from_slice(&[0; HEADER_BYTES_MAX]);
+        buffer.push(ENGINE_MESSAGE);
+        buffer.extend_from_slice(text.as_bytes());
+        Draft { buffer }.finish(Vec::new())
+    }
+
+    /// A binary message of Engine.IO without a text before it.
+    pub fn binary_message(message: Bytes) -> Self {
+        Self { frame: Bytes::new(), text_start: 0, attachments: Some([message].into()) }
+    }
+
+    /// Whether there is a text; only [`Outgoing::binary_message`] has none.
+    pub fn has_text(&self) -> bool {
+        !self.frame.is_empty()
+    }
+
     /// The Socket.IO packet's text, without Engine.IO's type in front.
     pub fn text(&self) -> &str {
         // Only strings and serde_json have written here. The check is cheap; unsafe code is not worth it.

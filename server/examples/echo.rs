@@ -1,5 +1,6 @@
-//! An echo server on Copresence's own framing, for conformance tests: two namespaces, short heartbeats, and
-//! every message sent back. `echo --port 3999`
+//! An echo server on Copresence's own framing, for conformance tests: Socket.IO with two namespaces under
+//! `/socket.io/`, bare Engine.IO under `/engine.io/`, short heartbeats, and every message sent back.
+//! `echo --port 3999`
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,23 +9,36 @@ use ::http::{HeaderMap, Request, Response, StatusCode};
 use bytes::Bytes;
 use clap::Parser;
 use engine::ports::Outbox;
-use http_body_util::Full;
+use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use protocol::Outgoing;
 use protocol::packet::Event;
-use server::net::serve::{Services, Site, accept};
 use server::net::listen;
-use server::transport::connection::{Accepted, Application, Link, Refused};
-use server::transport::{TransportConfig, engine_io};
+use server::net::serve::{Body, Services, Site, accept};
+use server::transport::connection::{Accepted, Application};
+use server::transport::{Link, Refused, SocketIo, TransportConfig, Upper};
 use tokio::sync::{Semaphore, watch};
+
+/// Connections that may be open at once.
+const CONNECTIONS_MAX: usize = 1024;
 
 #[derive(Parser)]
 struct Arguments {
     /// The port to listen on, on the loopback address.
     #[arg(long, default_value_t = 3999)]
     port: u16,
+    /// How often a client is pinged, in milliseconds.
+    #[arg(long, env = "COPRESENCE_ECHO_PING_INTERVAL_MS", default_value_t = 300)]
+    ping_interval_ms: u64,
+    /// How long a client may take to answer a ping, in milliseconds.
+    #[arg(long, env = "COPRESENCE_ECHO_PING_TIMEOUT_MS", default_value_t = 200)]
+    ping_timeout_ms: u64,
+    /// How long a Socket.IO connection may be open without a CONNECT, in milliseconds.
+    #[arg(long, env = "COPRESENCE_ECHO_CONNECT_TIMEOUT_MS", default_value_t = 1000)]
+    connect_timeout_ms: u64,
 }
 
+/// Socket.IO's.
 struct Echo;
 
 struct EchoSession {
@@ -56,6 +70,7 @@ impl Application for Echo {
     fn connected(&self, session: &Arc<EchoSession>) {
         let packet = Outgoing::event_raw_in(&session.namespace, "auth", &session.auth, Vec::new());
         session.outbox.send(&packet).ok();
+        session.outbox.flush();
     }
 
     fn event(
@@ -75,16 +90,40 @@ impl Application for Echo {
             _ => return,
         };
         session.outbox.send(&packet).ok();
+        session.outbox.flush();
     }
 
     fn disconnected(&self, _: &Arc<EchoSession>) {}
 }
 
+/// Engine.IO's.
+struct RawEcho;
+
+impl Upper for RawEcho {
+    type Connection = Link;
+
+    fn open(&self, link: Link) -> Arc<Link> {
+        Arc::new(link)
+    }
+
+    fn text(&self, link: &Arc<Link>, text: &str) {
+        link.outbox.send(&Outgoing::message(text)).ok();
+        link.outbox.flush();
+    }
+
+    fn binary(&self, link: &Arc<Link>, message: Bytes) {
+        link.outbox.send(&Outgoing::binary_message(message)).ok();
+        link.outbox.flush();
+    }
+
+    fn closed(&self, _: &Arc<Link>) {}
+}
+
 struct NoSite;
 
 impl Site for NoSite {
-    async fn answer(&self, _: Request<Incoming>) -> Response<Full<Bytes>> {
-        let mut answer = Response::new(Full::default());
+    async fn answer(&self, _: Request<Incoming>) -> Response<Body> {
+        let mut answer = Response::new(Empty::new().boxed_unsync());
         *answer.status_mut() = StatusCode::NOT_FOUND;
         answer
     }
@@ -94,18 +133,18 @@ impl Site for NoSite {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> std::io::Result<()> {
-    let Arguments { port } = Arguments::parse();
-    let listener = listen::bind(([127, 0, 0, 1], port).into(), 1)?.remove(0);
+    let arguments = Arguments::parse();
+    let listener = listen::bind(([127, 0, 0, 1], arguments.port).into(), 1)?.remove(0);
     let config = TransportConfig {
-        ping_interval: Duration::from_millis(300),
-        ping_timeout: Duration::from_millis(200),
-        connect_timeout: Duration::from_secs(1),
+        ping_interval: Duration::from_millis(arguments.ping_interval_ms),
+        ping_timeout: Duration::from_millis(arguments.ping_timeout_ms),
     };
-    let services = Services {
-        engine_io: engine_io(Arc::new(Echo), config),
-        site: Arc::new(NoSite),
-        connections: Arc::new(Semaphore::new(1024)),
-    };
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let raw =
+        Services::new("/engine.io", Arc::new(RawEcho), Arc::new(NoSite), 1, config, connections.clone());
+    let socket_io = SocketIo::new(Arc::new(Echo), Duration::from_millis(arguments.connect_timeout_ms));
+    let services =
+        Services::new("/socket.io", Arc::new(socket_io), Arc::new(raw), 1, config, connections);
     let (_stop, stopped) = watch::channel(false);
     accept(tokio::net::TcpListener::from_std(listener)?, services, stopped).await;
     Ok(())

@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::auth::Auth;
-use crate::transport::connection::{Accepted, Application, ConnectionError, Link, Refused};
+use crate::transport::Link;
+use crate::transport::connection::{Accepted, Application, ConnectionError, Refused};
 
 /// How every `update-position` of the namespace `/` without an ack begins.
 const POSE_PREFIX: &str = "2[\"update-position\",";

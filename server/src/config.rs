@@ -211,11 +211,10 @@ impl Config {
 }
 
 fn command() -> Command {
-    let command = Command::new("copresence")
-        .version(env!("CARGO_PKG_VERSION"))
-        .about("The multiplayer server for WebXR")
-        .args_override_self(true);
-    Given::augment_args(command).mut_args(|argument| {
+    let command = Command::new("copresence").version(env!("CARGO_PKG_VERSION")).args_override_self(true);
+    // Set after the arguments, which bring their own comment along.
+    let command = Given::augment_args(command).about("The multiplayer server for WebXR");
+    command.mut_args(|argument| {
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
         let variable = variable(&argument);
         argument.help(format!("{help} [env: {variable}]"))

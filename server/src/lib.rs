@@ -5,7 +5,7 @@
 //! - [`transport`]: from bytes to events
 //! - [`app`]: from events to the engine
 //! - [`http`]: the HTTP API and the page
-//! - [`auth`]: tokens
+//! - [`auth`](crate::auth): tokens
 //! - [`storage`]: where persistent rooms are kept
 //! - [`run`]: all of it, put together
 //! - [`drain`]: the end

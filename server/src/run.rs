@@ -8,9 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ::http::HeaderMap;
-use bytes::Bytes;
 use engine::{Core, Engine, EngineConfig, RoomDefaults};
-use http_body_util::Full;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 use tokio::runtime::{Builder, Runtime};
@@ -22,10 +21,16 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::drain;
 use crate::http::{Api, ApiParts};
-use crate::net::serve::{Services, Site, accept};
+use crate::net::serve::{Body, Services, Site, accept};
 use crate::net::{cores, listen};
 use crate::storage::{OpenError, SqliteStore};
-use crate::transport::{TransportConfig, engine_io};
+use crate::transport::{SocketIo, TransportConfig};
+
+/// The path of Socket.IO.
+const SOCKET_IO_PATH: &str = "/socket.io";
+
+/// How long a connection may be open without a CONNECT.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(45);
 
 /// Why the server did not come up.
 #[derive(Debug, thiserror::Error)]
@@ -79,11 +84,10 @@ pub fn run(config: Config) -> Result<(), RunError> {
         store: store.clone(),
         started: Instant::now(),
     });
-    let services = Services {
-        engine_io: engine_io(app, transport_config(&config)),
-        site: Arc::new(api),
-        connections: Arc::new(Semaphore::new(config.max_connections)),
-    };
+    let upper = Arc::new(SocketIo::new(app, CONNECT_TIMEOUT));
+    let connections = Arc::new(Semaphore::new(config.max_connections));
+    let times = transport_config(&config);
+    let services = Services::new(SOCKET_IO_PATH, upper, Arc::new(api), config.cores, times, connections);
     let (stop, stopped) = watch::channel(false);
     for (index, (core, listener)) in engine_cores.into_iter().zip(listeners).enumerate() {
         spawn_core(index, core, listener, services.clone(), stopped.clone())?;
@@ -139,7 +143,6 @@ fn transport_config(config: &Config) -> TransportConfig {
     TransportConfig {
         ping_interval: Duration::from_millis(config.ping_interval_ms),
         ping_timeout: Duration::from_millis(config.ping_timeout_ms),
-        ..TransportConfig::default()
     }
 }
 
@@ -148,7 +151,7 @@ fn spawn_core(
     index: usize,
     core: Core,
     listener: TcpListener,
-    services: Services<App, Api>,
+    services: Services<SocketIo<App>, Api>,
     stopped: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
@@ -169,8 +172,8 @@ fn spawn_core(
 }
 
 impl Site for Api {
-    async fn answer(&self, request: ::http::Request<Incoming>) -> ::http::Response<Full<Bytes>> {
-        self.handle(request).await
+    async fn answer(&self, request: ::http::Request<Incoming>) -> ::http::Response<Body> {
+        self.handle(request).await.map(BodyExt::boxed_unsync)
     }
 
     fn add_headers(&self, headers: &mut HeaderMap) {

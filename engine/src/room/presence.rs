@@ -7,7 +7,8 @@ use protocol::{Members, Outgoing, Pose};
 use serde::Serialize;
 
 use super::{
-    AckId, Audience, Effect, Entry, Flush, Joined, Member, Nothing, Outbound, Room, SessionId, User, ok_packet,
+    AckId, Audience, Effect, Entry, Flush, Joined, Member, Nothing, Outbound, Room, SessionId, User,
+    ok_packet,
 };
 use crate::limits::{MAX_PROFILE_BYTES, PRESENCE_INTERVAL};
 use crate::time::Time;
@@ -154,7 +155,12 @@ impl<S: Clone> Room<S> {
         self.out.entries.push(Entry { audience, packet, volatile: false, in_welcome: true });
     }
 
-    pub(super) fn user_update(&mut self, slot: u16, changes: &Members, ack: AckId) -> Result<(), ClientError> {
+    pub(super) fn user_update(
+        &mut self,
+        slot: u16,
+        changes: &Members,
+        ack: AckId,
+    ) -> Result<(), ClientError> {
         let member = self.members[usize::from(slot)].as_mut().expect("a slot in by_session has a member");
         let mut profile = member.profile.clone();
         profile.merge(changes);

@@ -13,7 +13,9 @@ impl<S: Clone> Room<S> {
         let mut slots = Vec::new();
         if self.refresh_due(now) {
             self.shared.table.take_dirty(|_| ());
-            slots.extend((0..self.members.len() as u16).filter(|&slot| self.members[usize::from(slot)].is_some()));
+            slots.extend(
+                (0..self.members.len() as u16).filter(|&slot| self.members[usize::from(slot)].is_some()),
+            );
         } else {
             self.shared.table.take_dirty(|slot| slots.push(slot));
         }

@@ -127,7 +127,12 @@ impl Session {
         self.command(Command::Relay { to, packet, volatile: message.volatile }, ack)
     }
 
-    fn signal(self: &Arc<Self>, signal: &Signal<'_>, attachments: Vec<Bytes>, ack: AckId) -> Result<(), ClientError> {
+    fn signal(
+        self: &Arc<Self>,
+        signal: &Signal<'_>,
+        attachments: Vec<Bytes>,
+        ack: AckId,
+    ) -> Result<(), ClientError> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Relayed<'a> {
@@ -135,8 +140,7 @@ impl Session {
             socket_id: &'a str,
             data: Option<&'a RawValue>,
         }
-        let relayed =
-            Relayed { from: &self.user.id, socket_id: &self.user.socket_id, data: signal.data };
+        let relayed = Relayed { from: &self.user.id, socket_id: &self.user.socket_id, data: signal.data };
         let packet = relayed_packet("signal", &relayed, attachments)?;
         self.command(Command::Relay { to: Some(signal.to.to_string()), packet, volatile: false }, ack)
     }

@@ -157,6 +157,12 @@ impl Session {
 
     /// Sends one packet outside of any room.
     pub fn send(self: &Arc<Self>, packet: &Outgoing) {
+        self.queue(packet);
+        self.outbox.flush();
+    }
+
+    /// Queues one packet, which leaves with the next flush.
+    pub(crate) fn queue(self: &Arc<Self>, packet: &Outgoing) {
         if self.outbox.send(packet) == Err(crate::ports::OutboxError::Full) {
             self.end(CloseReason::SlowReader);
         }
@@ -186,7 +192,13 @@ impl Session {
     /// Submits a departure, which is never refused: if the mailbox is full, it waits for a place.
     fn submit_always(self: &Arc<Self>, room: Arc<RoomShared>, ack: AckId) {
         let mailbox = self.engine.shards[room.shard].mailbox.clone();
-        let message = ShardMessage::Command { room, session: self.clone(), command: Command::Leave, ack, joining: None };
+        let message = ShardMessage::Command {
+            room,
+            session: self.clone(),
+            command: Command::Leave,
+            ack,
+            joining: None,
+        };
         if let Err(TrySendError::Full(message)) = mailbox.try_send(message) {
             // Until it has its place the session joins nothing, so that no join overtakes it and no more than a
             // few of these wait. It fails only if the shard is gone, and then there is nobody to tell.

@@ -66,7 +66,8 @@ impl Shard {
         let key = shared.key;
         let period = period(shared.tick_hz());
         // Rooms tick out of step with each other, so that their work is spread over the period.
-        let phase = period.mul_f64((key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 11) as f64 / (1u64 << 53) as f64);
+        let phase =
+            period.mul_f64((key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 11) as f64 / (1u64 << 53) as f64);
         let next_tick = now + phase;
         let room = Room::new(shared, self.engine.defaults.max_objects, objects);
         let members_per_core = vec![0; self.engine.fanouts.len()];
@@ -75,7 +76,12 @@ impl Shard {
         self.wake_at(next_tick, Wake::Tick(key));
     }
 
-    pub(super) async fn command_open(&mut self, now: Time, key: u64, (session, command, ack, joining): Deferred) {
+    pub(super) async fn command_open(
+        &mut self,
+        now: Time,
+        key: u64,
+        (session, command, ack, joining): Deferred,
+    ) {
         let Some(Hosted::Open(open)) = self.rooms.get_mut(&key) else { return };
         let changes_objects = matches!(
             command,
@@ -154,4 +160,3 @@ impl Shard {
 fn period(tick_hz: u32) -> Duration {
     Duration::from_secs(1) / tick_hz
 }
-

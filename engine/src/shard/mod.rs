@@ -167,8 +167,9 @@ impl Shard {
                     }
                 }
                 Effect::Tick(poses) => {
-                    let cores: Vec<usize> =
-                        (0..self.engine.fanouts.len()).filter(|&core| open.members_per_core[core] > 0).collect();
+                    let cores: Vec<usize> = (0..self.engine.fanouts.len())
+                        .filter(|&core| open.members_per_core[core] > 0)
+                        .collect();
                     self.metrics.poses_encoded.inc_by(poses.moved as u64);
                     let poses = Arc::new(poses);
                     for core in cores {

@@ -1,16 +1,20 @@
 //! The engine's ports in memory: a clock, outboxes that behave and misbehave, a store that does.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::pending;
+use std::future::{pending, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::ready;
 use std::time::Duration;
 
 use engine::ports::{
-    CloseReason, Outbox, OutboxError, RoomStore, RoomWrite, StoreError, StoreFuture, StoredObject, StoredRoom,
-    TickOutcome, TickView,
+    CloseReason, Outbox, OutboxError, RoomStore, RoomWrite, StoreError, StoreFuture, StoredObject,
+    StoredRoom, TickOutcome, TickView,
 };
 use engine::{Clock, Time};
 use protocol::Outgoing;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, timeout};
 
 use super::viewer::Viewer;
@@ -18,6 +22,25 @@ use super::viewer::Viewer;
 /// Lets `duration` of the paused clock go by. It moves on only when nothing else has anything to do.
 pub(crate) async fn pass(duration: Duration) {
     timeout(duration, pending::<()>()).await.unwrap_err();
+}
+
+/// Runs `work` on a core that stands still for some milliseconds at random moments, if there is a seed for them.
+pub(crate) async fn lagging(work: impl Future<Output = ()>, seed: Option<u64>) {
+    let Some(seed) = seed else { return work.await };
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut work = pin!(work);
+    let mut stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
+    poll_fn(|context| {
+        if stop.is_none() && random.random_bool(0.05) {
+            stop = Some(Box::pin(pass(Duration::from_millis(random.random_range(1..20)))));
+        }
+        if let Some(pause) = &mut stop {
+            ready!(pause.as_mut().poll(context));
+            stop = None;
+        }
+        work.as_mut().poll(context)
+    })
+    .await;
 }
 
 /// The paused clock of the runtime.
@@ -234,7 +257,12 @@ impl RoomStore for StorePort {
     fn objects(&self, room: &str) -> StoreFuture<Vec<StoredObject>> {
         let room = room.to_owned();
         self.answer(move |state| {
-            state.objects.iter().filter(|((of, _), _)| *of == room).map(|(_, object)| object.clone()).collect()
+            state
+                .objects
+                .iter()
+                .filter(|((of, _), _)| *of == room)
+                .map(|(_, object)| object.clone())
+                .collect()
         })
     }
 

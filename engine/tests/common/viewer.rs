@@ -82,8 +82,7 @@ impl Viewer {
             "room-objects" => {
                 let with_version = |object: &Value| (object["version"].as_u64(), object["value"].clone());
                 let objects = payload.as_array().unwrap().iter();
-                self.objects =
-                    objects.map(|object| (string(&object["id"]), with_version(object))).collect();
+                self.objects = objects.map(|object| (string(&object["id"]), with_version(object))).collect();
             }
             "user-joined" => self.joined(payload),
             "user-left" => self.left(payload.as_str().unwrap()),

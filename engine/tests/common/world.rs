@@ -9,7 +9,7 @@ use protocol::ClientEvent;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::ports::{MemoryOutbox, MemoryStore, PausedClock, Reading, StorePort};
+use super::ports::{MemoryOutbox, MemoryStore, PausedClock, Reading, StorePort, lagging};
 use super::viewer::{pose_json, pose_numbered, pose_of};
 
 /// Shards and fan-outs of an engine under test.
@@ -42,15 +42,22 @@ pub(crate) struct Person {
 
 impl World {
     pub(crate) fn new(rooms: RoomDefaults, store: &Arc<MemoryStore>) -> Self {
+        Self::with_lag(rooms, store, None)
+    }
+
+    /// As [`World::new`]; with a seed, each core now and then stands still for a moment, so that what happens on
+    /// different cores meets in orders in which it would not meet otherwise.
+    pub(crate) fn with_lag(rooms: RoomDefaults, store: &Arc<MemoryStore>, lag: Option<u64>) -> Self {
         let clock = PausedClock::start();
         let store = Arc::new(StorePort(store.clone()));
         let config = EngineConfig { cores: CORES, rooms, store, clock: clock.clone() };
         let mut registry = Registry::default();
         let (engine, cores) = Engine::new(config, &mut registry);
         let mut tasks = Vec::new();
-        for core in cores {
-            tasks.push(tokio::spawn(core.shard.run()));
-            tasks.push(tokio::spawn(core.fanout.run()));
+        for (core, index) in cores.into_iter().zip(0..) {
+            let seed = |half: u64| lag.map(|seed| seed.wrapping_mul(100).wrapping_add(2 * index + half));
+            tasks.push(tokio::spawn(lagging(core.shard.run(), seed(0))));
+            tasks.push(tokio::spawn(lagging(core.fanout.run(), seed(1))));
         }
         Self { engine, registry, clock, tasks, people: Vec::new(), objects: BTreeMap::new() }
     }
@@ -129,10 +136,18 @@ impl World {
             let nothing = BTreeMap::new();
             let truth = self.objects.get(room).unwrap_or(&nothing);
             let ids: Vec<_> = truth.keys().filter(others).collect();
-            assert_eq!(client.viewer.objects.keys().filter(others).collect::<Vec<_>>(), ids, "objects of {room}");
+            assert_eq!(
+                client.viewer.objects.keys().filter(others).collect::<Vec<_>>(),
+                ids,
+                "objects of {room}"
+            );
             for id in ids {
                 let (version, value) = &truth[id];
-                assert_eq!(client.viewer.objects[id], (Some(*version), value.clone()), "object {id} of {room}");
+                assert_eq!(
+                    client.viewer.objects[id],
+                    (Some(*version), value.clone()),
+                    "object {id} of {room}"
+                );
             }
         }
     }

@@ -29,7 +29,9 @@ impl Fan {
             self.pictures[*session as usize].step_out();
         }
         for entry in &flush.entries {
-            for (session, _) in self.viewers.iter().filter(|(slot, _)| concerns(entry, **slot)).map(|(_, viewer)| *viewer) {
+            for (session, _) in
+                self.viewers.iter().filter(|(slot, _)| concerns(entry, **slot)).map(|(_, viewer)| *viewer)
+            {
                 self.pictures[session as usize].packet(entry.packet.text());
             }
         }

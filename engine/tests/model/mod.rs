@@ -1,6 +1,7 @@
 //! The naive model of a room, and what drives a room beside it.
 
-pub(crate) mod fan;
+mod fan;
+mod judge;
 pub(crate) mod operation;
 pub(crate) mod run;
-pub(crate) mod truth;
+mod truth;

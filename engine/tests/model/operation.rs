@@ -48,27 +48,69 @@ pub(crate) enum To {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Operation {
-    Join { who: u64, batch: bool, password: Password, ack: bool },
-    Leave { who: u64, ack: bool },
+    Join {
+        who: u64,
+        batch: bool,
+        password: Password,
+        ack: bool,
+    },
+    Leave {
+        who: u64,
+        ack: bool,
+    },
     /// Stores a pose in the slot that it has, or had.
-    Move { who: u64 },
-    Create { who: u64, object: u8, big: bool, ack: bool },
-    Update { who: u64, object: u8, known: Known, ack: bool },
-    Delete { who: u64, object: u8, ack: bool },
-    UserUpdate { who: u64, big: bool, ack: bool },
-    Relay { who: u64, to: To, volatile: bool, ack: bool },
+    Move {
+        who: u64,
+    },
+    Create {
+        who: u64,
+        object: u8,
+        big: bool,
+        ack: bool,
+    },
+    Update {
+        who: u64,
+        object: u8,
+        known: Known,
+        ack: bool,
+    },
+    Delete {
+        who: u64,
+        object: u8,
+        ack: bool,
+    },
+    UserUpdate {
+        who: u64,
+        big: bool,
+        ack: bool,
+    },
+    Relay {
+        who: u64,
+        to: To,
+        volatile: bool,
+        ack: bool,
+    },
     Tick,
     Flush,
     /// Time goes on; what is due by then goes out.
-    Pass { millis: u64 },
+    Pass {
+        millis: u64,
+    },
     /// The store is done with the oldest change that it has.
-    Stored { ok: bool },
+    Stored {
+        ok: bool,
+    },
     StoreAgain,
 }
 
 pub(crate) fn case() -> impl Strategy<Value = Case> {
     let setup = (1..7_usize, 1..5_usize, any::<bool>(), prop::bool::weighted(0.3)).prop_map(
-        |(max_users, max_objects, persistent, password)| Setup { max_users, max_objects, persistent, password },
+        |(max_users, max_objects, persistent, password)| Setup {
+            max_users,
+            max_objects,
+            persistent,
+            password,
+        },
     );
     (setup, vec(operation(), 1..120)).prop_map(|(setup, operations)| Case { setup, operations })
 }

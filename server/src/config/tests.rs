@@ -112,6 +112,7 @@ fn a_built_page_is_taken_from_where_it_is_said_to_be() {
 #[test]
 fn help_lists_every_setting_with_its_variable_and_default() {
     let Err(ConfigError::Answer(help)) = load(&["--help"], &[("JWT_SECRET", SECRET)]) else { panic!() };
+    assert!(help.starts_with("The multiplayer server for WebXR\n"), "{help}");
     for argument in command().get_arguments() {
         assert!(help.contains(&format!("[env: {}]", variable(argument))), "{help}");
         let default = argument.get_default_values().first().and_then(|value| value.to_str());

@@ -1,6 +1,6 @@
 //! The HTTP API and the page.
 //!
-//! Every row of the contract's HTTP table is a [`route::Route`]; each group of them has a file of its own. An
+//! Every row of the contract's HTTP table is a `Route`; each group of them has a file of its own. An
 //! answer that is no success is always JSON `{"error": "…"}`.
 
 mod body;

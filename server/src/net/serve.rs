@@ -6,26 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use engineioxide::service::EngineIoService;
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response};
+use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::Service;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-use super::stream::{Stream, StreamHandle};
-use crate::transport::engineio::PATH;
-use crate::transport::{Application, EngineIoHandler};
+use super::stream::Stream;
+use crate::transport::websocket::wants_websocket;
+use crate::transport::{EngineIo, TransportConfig, Upper, WebSockets, engine_io};
 
 /// How long a client may take to send a request's head.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long a polling client may take to send the body of a POST.
-const POST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Bytes that hyper keeps of a request's head.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
@@ -34,31 +29,53 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 const ACCEPT_REST: Duration = Duration::from_millis(50);
 
 /// A response's body, from either side.
-type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// What answers requests that are not Engine.IO's, and has a word on the headers of those that are.
+/// What answers requests (with a [`StreamHandle`](super::stream::StreamHandle) among their extensions) that are not
+/// Engine.IO's, and has a word on the headers of those that are.
 pub trait Site: Send + Sync + 'static {
     /// Answers one request.
-    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Full<Bytes>>> + Send;
+    fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
 
     /// Adds to the headers of Engine.IO's answers.
     fn add_headers(&self, headers: &mut http::HeaderMap);
 }
 
 /// What a core serves.
-pub struct Services<A: Application, S> {
-    /// Engine.IO.
-    pub engine_io: EngineIoService<EngineIoHandler<A>>,
+pub struct Services<U: Upper, S> {
+    /// The path of Engine.IO, without a slash at its end.
+    pub path: &'static str,
+    /// Engine.IO over polling, and what comes from there to a WebSocket.
+    pub engine_io: EngineIo<U>,
+    /// Engine.IO over a WebSocket from the beginning.
+    pub websockets: Arc<WebSockets<U>>,
     /// The rest.
     pub site: Arc<S>,
     /// One permit per connection that may be open.
     pub connections: Arc<Semaphore>,
 }
 
-impl<A: Application, S> Clone for Services<A, S> {
+impl<U: Upper, S> Services<U, S> {
+    /// Engine.IO under `path` for `upper`, on `cores` cores; what is elsewhere goes to `site`.
+    pub fn new(
+        path: &'static str,
+        upper: Arc<U>,
+        site: Arc<S>,
+        cores: usize,
+        config: TransportConfig,
+        connections: Arc<Semaphore>,
+    ) -> Self {
+        let websockets = Arc::new(WebSockets::new(upper.clone(), cores, config));
+        Self { path, engine_io: engine_io(upper, path, config), websockets, site, connections }
+    }
+}
+
+impl<U: Upper, S> Clone for Services<U, S> {
     fn clone(&self) -> Self {
         Self {
+            path: self.path,
             engine_io: self.engine_io.clone(),
+            websockets: self.websockets.clone(),
             site: self.site.clone(),
             connections: self.connections.clone(),
         }
@@ -66,9 +83,9 @@ impl<A: Application, S> Clone for Services<A, S> {
 }
 
 /// Accepts connections and serves them until `stop` turns true. Connections that are open stay open.
-pub async fn accept<A: Application, S: Site>(
+pub async fn accept<U: Upper, S: Site>(
     listener: TcpListener,
-    services: Services<A, S>,
+    services: Services<U, S>,
     mut stop: watch::Receiver<bool>,
 ) {
     loop {
@@ -95,11 +112,12 @@ pub async fn accept<A: Application, S: Site>(
     }
 }
 
-async fn serve<A: Application, S: Site>(stream: Stream, services: Services<A, S>) {
+async fn serve<U: Upper, S: Site>(stream: Stream, services: Services<U, S>) {
     let handle = stream.handle();
-    let service = hyper::service::service_fn(move |request| {
-        let (handle, services) = (handle.clone(), services.clone());
-        async move { Ok::<_, Infallible>(respond(request, handle, &services).await) }
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(handle.clone());
+        let services = services.clone();
+        async move { Ok::<_, Infallible>(services.answer(request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -113,36 +131,22 @@ async fn serve<A: Application, S: Site>(stream: Stream, services: Services<A, S>
     }
 }
 
-async fn respond<A: Application, S: Site>(
-    mut request: Request<Incoming>,
-    handle: StreamHandle,
-    services: &Services<A, S>,
-) -> Response<Body> {
-    let is_engine_io = request.uri().path().strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest == "/");
-    if !is_engine_io || request.method() == Method::OPTIONS {
-        return services.site.answer(request).await.map(BodyExt::boxed_unsync);
-    }
-    request.extensions_mut().insert(handle);
-    let is_post = request.method() == Method::POST;
-    let answer = services.engine_io.call(request);
-    let answer = if is_post {
-        match tokio::time::timeout(POST_TIMEOUT, answer).await {
-            Ok(answer) => answer,
-            Err(_) => return status(StatusCode::REQUEST_TIMEOUT),
+/// Services may stand in the place of a site, so that one port can have Engine.IO under several paths.
+impl<U: Upper, S: Site> Site for Services<U, S> {
+    async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        let rest = request.uri().path().strip_prefix(self.path);
+        if !rest.is_some_and(|rest| rest.is_empty() || rest == "/") || request.method() == Method::OPTIONS {
+            return self.site.answer(request).await;
         }
-    } else {
-        answer.await
-    };
-    let mut answer = match answer {
-        Ok(answer) => answer.map(BodyExt::boxed_unsync),
-        Err(never) => match never {},
-    };
-    services.site.add_headers(answer.headers_mut());
-    answer
-}
+        if wants_websocket(&request) {
+            return self.websockets.accept(request).map(BodyExt::boxed_unsync);
+        }
+        let mut answer = self.engine_io.answer(request).await;
+        self.site.add_headers(answer.headers_mut());
+        answer
+    }
 
-fn status(status: StatusCode) -> Response<Body> {
-    let mut answer = Response::new(Empty::new().boxed_unsync());
-    *answer.status_mut() = status;
-    answer
+    fn add_headers(&self, headers: &mut http::HeaderMap) {
+        self.site.add_headers(headers);
+    }
 }

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use engine::ports::{CloseReason, Outbox};
+use engine::ports::CloseReason;
 use protocol::attachments::{AssembleError, AssembleLimits, Assembler, Begin, BinaryPacket};
 use protocol::limits::ATTACHMENT_TIMEOUT_MS;
 use protocol::packet::{DecodeError, Event, Packet, PacketKind};
 use protocol::Outgoing;
+
+use super::upper::{Link, Upper};
 
 /// Namespaces that one connection may be connected to at once. More: the connection is closed.
 const MAX_NAMESPACES: usize = 8;
@@ -65,23 +67,6 @@ pub struct Accepted<S> {
 /// Why a client was not let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused(pub String);
-
-/// The way back to the client, and what is known of how it came.
-#[derive(Clone)]
-pub struct Link {
-    /// Its way out.
-    pub outbox: Arc<dyn Outbox>,
-    /// The query string of the request that opened the connection. May hold a token: never to be logged.
-    pub query: Arc<str>,
-    /// The core on which the connection lives.
-    pub core: usize,
-}
-
-impl std::fmt::Debug for Link {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Link").field("core", &self.core).finish_non_exhaustive()
-    }
-}
 
 /// What breaks a connection.
 #[derive(Debug, thiserror::Error)]
@@ -187,9 +172,14 @@ impl<A: Application> Connection<A> {
     }
 
     fn try_text(self: &Arc<Self>, text: &str) -> Result<(), ConnectionError> {
-        if self.state().assembler.is_waiting() {
+        let state = self.state();
+        if state.closed {
+            return Ok(());
+        }
+        if state.assembler.is_waiting() {
             return Err(ConnectionError::TextAmongAttachments);
         }
+        drop(state);
         let packet = Packet::decode(text)?;
         match packet.kind {
             PacketKind::Connect => self.connect(packet.namespace, packet.data),
@@ -205,7 +195,12 @@ impl<A: Application> Connection<A> {
     }
 
     fn try_binary(self: &Arc<Self>, attachment: Bytes) -> Result<(), ConnectionError> {
-        let complete = self.state().assembler.push(attachment, self.age_ms())?;
+        let mut state = self.state();
+        if state.closed {
+            return Ok(());
+        }
+        let complete = state.assembler.push(attachment, self.age_ms())?;
+        drop(state);
         match complete {
             Some(binary) => self.complete(binary),
             None => Ok(()),
@@ -262,6 +257,7 @@ impl<A: Application> Connection<A> {
                 state.namespaces.push((namespace.to_owned(), session.clone()));
                 // A connection that cannot take this is closing, and everything is undone when it has.
                 let _ = self.link.outbox.send(&Outgoing::connect(namespace, &sid));
+                self.link.outbox.flush();
                 if namespace == "/" {
                     self.root.store(Some(session.clone()));
                 }
@@ -270,6 +266,7 @@ impl<A: Application> Connection<A> {
             }
             Err(Refused(message)) => {
                 let _ = self.link.outbox.send(&Outgoing::connect_error(namespace, &message));
+                self.link.outbox.flush();
             }
         }
         Ok(())
@@ -305,6 +302,39 @@ impl<A: Application> Connection<A> {
     fn state(&self) -> MutexGuard<'_, State<A::Session>> {
         // Nothing that holds this lock can panic half-way through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Socket.IO above Engine.IO.
+pub struct SocketIo<A> {
+    app: Arc<A>,
+    connect_timeout: Duration,
+}
+
+impl<A: Application> SocketIo<A> {
+    /// Socket.IO whose events go to `app`. A connection over which no CONNECT comes in time is closed.
+    pub fn new(app: Arc<A>, connect_timeout: Duration) -> Self {
+        Self { app, connect_timeout }
+    }
+}
+
+impl<A: Application> Upper for SocketIo<A> {
+    type Connection = Connection<A>;
+
+    fn open(&self, link: Link) -> Arc<Connection<A>> {
+        Connection::open(self.app.clone(), link, self.connect_timeout)
+    }
+
+    fn text(&self, connection: &Arc<Connection<A>>, text: &str) {
+        connection.handle_text(text);
+    }
+
+    fn binary(&self, connection: &Arc<Connection<A>>, message: Bytes) {
+        connection.handle_binary(message);
+    }
+
+    fn closed(&self, connection: &Arc<Connection<A>>) {
+        connection.handle_close();
     }
 }
 

@@ -10,13 +10,11 @@ use engineioxide::service::EngineIoService;
 use engineioxide::{DisconnectReason, Socket, Str, TransportType};
 use protocol::limits::MAX_PACKET_BYTES;
 
-use super::connection::{Application, Connection, Link};
 use super::outbox::{EngineIoOutbox, QUEUE_CAPACITY};
+use super::polling::{EngineIo, Sessions};
+use super::upper::{Link, Upper};
 use crate::net::cores;
 use crate::net::stream::StreamHandle;
-
-/// The path of Socket.IO.
-pub const PATH: &str = "/socket.io";
 
 /// What a WebSocket message may be longer than an Engine.IO packet: the type that goes before it.
 const MESSAGE_OVERHEAD_BYTES: usize = 16;
@@ -27,15 +25,13 @@ const READ_BUFFER_BYTES: usize = 4096;
 /// How long an upgrade from polling to websocket may take.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The times that a client learns in its handshake, and the one to CONNECT.
+/// The times that a client learns in its handshake.
 #[derive(Debug, Clone, Copy)]
 pub struct TransportConfig {
     /// How often the server asks whether the client is there.
     pub ping_interval: Duration,
     /// How long the client may take to answer.
     pub ping_timeout: Duration,
-    /// How long a connection may be open without a CONNECT.
-    pub connect_timeout: Duration,
 }
 
 impl Default for TransportConfig {
@@ -43,23 +39,23 @@ impl Default for TransportConfig {
         Self {
             ping_interval: Duration::from_secs(25),
             ping_timeout: Duration::from_secs(20),
-            connect_timeout: Duration::from_secs(45),
         }
     }
 }
 
-/// Takes what engineioxide hears to a [`Connection`] of its own for each socket.
-pub struct EngineIoHandler<A: Application> {
-    app: Arc<A>,
-    connect_timeout: Duration,
+/// Takes what engineioxide hears to the protocol above.
+pub struct EngineIoHandler<U: Upper> {
+    upper: Arc<U>,
+    sessions: Arc<Sessions<U>>,
 }
 
-/// The service that answers everything under [`PATH`]. It is one for all cores: a session's requests may come in
+/// The service that answers everything under `path`. It is one for all cores: a session's requests may come in
 /// on different ones.
-pub fn engine_io<A: Application>(app: Arc<A>, config: TransportConfig) -> EngineIoService<EngineIoHandler<A>> {
-    let handler = Arc::new(EngineIoHandler { app, connect_timeout: config.connect_timeout });
+pub fn engine_io<U: Upper>(upper: Arc<U>, path: &'static str, config: TransportConfig) -> EngineIo<U> {
+    let sessions = Arc::<Sessions<U>>::default();
+    let handler = Arc::new(EngineIoHandler { upper, sessions: sessions.clone() });
     let config = EngineIoConfig::builder()
-        .req_path(PATH)
+        .req_path(path)
         .ping_interval(config.ping_interval)
         .ping_timeout(config.ping_timeout)
         .upgrade_timeout(UPGRADE_TIMEOUT)
@@ -69,55 +65,59 @@ pub fn engine_io<A: Application>(app: Arc<A>, config: TransportConfig) -> Engine
         .ws_max_message_size(MAX_PACKET_BYTES + MESSAGE_OVERHEAD_BYTES)
         .ws_max_frame_size(MAX_PACKET_BYTES + MESSAGE_OVERHEAD_BYTES)
         .build();
-    EngineIoService::with_config(handler, config)
+    EngineIo::new(path, EngineIoService::with_config(handler, config), sessions)
 }
 
 /// What hangs on each of engineioxide's sockets. It is empty only until `on_connect` has filled it.
-pub struct SocketData<A: Application>(OnceLock<Arc<Connection<A>>>);
+pub struct SocketData<U: Upper>(OnceLock<Arc<U::Connection>>);
 
-impl<A: Application> Default for SocketData<A> {
+impl<U: Upper> Default for SocketData<U> {
     fn default() -> Self {
         Self(OnceLock::new())
     }
 }
 
-impl<A: Application> Handler for EngineIoHandler<A> {
-    type Data = SocketData<A>;
+impl<U: Upper> Handler for EngineIoHandler<U> {
+    type Data = SocketData<U>;
 
-    fn on_connect(self: Arc<Self>, socket: Arc<Socket<SocketData<A>>>) {
+    fn on_connect(self: Arc<Self>, socket: Arc<Socket<SocketData<U>>>) {
         let stream = match socket.transport_type() {
             TransportType::Websocket => socket.req_parts.extensions.get::<StreamHandle>().cloned(),
             // A polling session's requests come over any connection, and after an upgrade over another again.
-            TransportType::Polling => None,
+            TransportType::Polling => {
+                self.sessions.add(&socket);
+                None
+            }
         };
         let link = Link {
             outbox: Arc::new(EngineIoOutbox::new(&socket, stream)),
             query: socket.req_parts.uri.query().unwrap_or_default().into(),
             core: cores::current(),
         };
-        socket.data.0.get_or_init(|| Connection::open(self.app.clone(), link, self.connect_timeout));
+        socket.data.0.get_or_init(|| self.upper.open(link));
     }
 
-    fn on_disconnect(&self, socket: Arc<Socket<SocketData<A>>>, _reason: DisconnectReason) {
+    fn on_disconnect(&self, socket: Arc<Socket<SocketData<U>>>, _reason: DisconnectReason) {
+        self.sessions.remove(socket.id);
         if let Some(connection) = socket.data.0.get() {
-            connection.handle_close();
+            self.upper.closed(connection);
         }
     }
 
-    fn on_message(self: &Arc<Self>, text: Str, socket: Arc<Socket<SocketData<A>>>) {
+    fn on_message(self: &Arc<Self>, text: Str, socket: Arc<Socket<SocketData<U>>>) {
         if let Some(connection) = socket.data.0.get() {
-            connection.handle_text(&text);
+            self.upper.text(connection, &text);
         }
     }
 
-    fn on_binary(self: &Arc<Self>, attachment: Bytes, socket: Arc<Socket<SocketData<A>>>) {
+    fn on_binary(self: &Arc<Self>, attachment: Bytes, socket: Arc<Socket<SocketData<U>>>) {
         if let Some(connection) = socket.data.0.get() {
-            connection.handle_binary(attachment);
+            self.upper.binary(connection, attachment);
         }
     }
 }
 
-impl<A: Application> std::fmt::Debug for EngineIoHandler<A> {
+impl<U: Upper> std::fmt::Debug for EngineIoHandler<U> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("EngineIoHandler")
     }

@@ -71,6 +71,10 @@ impl<D: Default + Send + Sync + 'static> Outbox for EngineIoOutbox<D> {
     fn send(&self, packet: &Outgoing) -> Result<(), OutboxError> {
         let socket = self.socket()?;
         let permit = socket.reserve().map_err(outbox_error)?;
+        if let (false, [message]) = (packet.has_text(), packet.attachments()) {
+            permit.emit_binary(Ticket::issue(message.clone(), &self.queued));
+            return Ok(());
+        }
         let text = packet_text(Ticket::issue(packet.text_bytes(), &self.queued));
         if packet.attachments().is_empty() {
             permit.emit(text);

@@ -1,0 +1,247 @@
+//! The clock is paused: it moves only when nothing else can happen, so times are exact and cost none.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::task::{Context, Poll};
+
+use hyper::body::Frame;
+use protocol::Outgoing;
+use tokio::time::Instant;
+
+use super::*;
+use crate::transport::engineio::{TransportConfig, engine_io};
+use crate::transport::upper::Link;
+
+const INTERVAL: Duration = Duration::from_secs(25);
+const TIMES: TransportConfig = TransportConfig { ping_interval: INTERVAL, ping_timeout: Duration::from_secs(20) };
+
+/// Writes down what it hears.
+#[derive(Default)]
+struct Ear {
+    greeting: Option<&'static str>,
+    heard: Arc<Mutex<Vec<String>>>,
+    closed: Arc<AtomicUsize>,
+}
+
+impl Upper for Ear {
+    type Connection = Link;
+
+    fn open(&self, link: Link) -> Arc<Link> {
+        if let Some(greeting) = self.greeting {
+            link.outbox.send(&Outgoing::message(greeting)).unwrap();
+        }
+        Arc::new(link)
+    }
+
+    fn text(&self, link: &Arc<Link>, text: &str) {
+        assert_eq!(self.closed.load(Ordering::SeqCst), 0, "nothing may come after the end");
+        self.heard.lock().unwrap().push(text.to_owned());
+        link.outbox.send(&Outgoing::message(text)).unwrap();
+    }
+
+    fn binary(&self, _: &Arc<Link>, _: Bytes) {}
+
+    fn closed(&self, _: &Arc<Link>) {
+        self.closed.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+struct Client {
+    engine_io: EngineIo<Ear>,
+    heard: Arc<Mutex<Vec<String>>>,
+    closed: Arc<AtomicUsize>,
+    handshake: String,
+    sid: Sid,
+}
+
+impl Client {
+    async fn open(ear: Ear) -> Self {
+        let (heard, closed) = (ear.heard.clone(), ear.closed.clone());
+        let engine_io = engine_io(Arc::new(ear), "/engine.io", TIMES);
+        let answer = engine_io.answer(request("GET", "transport=polling", "")).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert!(answer.headers().get(CONTENT_LENGTH).is_none(), "the length was that of the handshake alone");
+        let handshake = text_of(answer).await;
+        let open = handshake.split('\x1e').next().unwrap();
+        let sid = sid_of(open.as_bytes()).expect("an open packet");
+        Self { engine_io, heard, closed, handshake, sid }
+    }
+
+    fn request(&self, method: &str, transport: &str, body: &'static str) -> Request<Full<Bytes>> {
+        request(method, &format!("transport={transport}&sid={}", self.sid), body)
+    }
+
+    async fn poll(&self) -> (StatusCode, String) {
+        let answer = self.engine_io.answer(self.request("GET", "polling", "")).await;
+        (answer.status(), text_of(answer).await)
+    }
+
+    async fn post(&self, body: &'static str) -> StatusCode {
+        self.engine_io.answer(self.request("POST", "polling", body)).await.status()
+    }
+
+    async fn upgrade(&self) -> StatusCode {
+        let mut request = self.request("GET", "websocket", "");
+        request.headers_mut().insert("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==".parse().unwrap());
+        self.engine_io.answer(request).await.status()
+    }
+
+    async fn assert_ended(&self) {
+        assert_eq!(self.poll().await.0, StatusCode::BAD_REQUEST);
+        assert_eq!(self.post("4late").await, StatusCode::BAD_REQUEST);
+        // Its end is told by a task of its own.
+        tokio::task::yield_now().await;
+        assert_eq!(self.closed.load(Ordering::SeqCst), 1);
+        assert!(self.engine_io.sessions.find(self.sid).is_none(), "the session is still on the list");
+    }
+}
+
+fn request(method: &str, query: &str, body: &'static str) -> Request<Full<Bytes>> {
+    let uri = format!("/engine.io/?EIO=4&{query}");
+    Request::builder().method(method).uri(uri).body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap()
+}
+
+async fn text_of(answer: Response<Body>) -> String {
+    String::from_utf8(whole(answer.into_body()).await.to_vec()).unwrap()
+}
+
+/// A body that begins and does not go on.
+#[derive(Debug)]
+struct Endless(Option<Bytes>);
+
+impl hyper::body::Body for Endless {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0.take().map_or(Poll::Pending, |bytes| Poll::Ready(Some(Ok(Frame::data(bytes)))))
+    }
+}
+
+/// A POST of `client` whose body does not go on.
+fn endless_post(client: &Client) -> Request<Endless> {
+    let (head, _) = client.request("POST", "polling", "").into_parts();
+    Request::from_parts(head, Endless(Some(Bytes::from_static(b"4first\x1e4sec"))))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_ping_comes_after_the_interval() {
+    let opened = Instant::now();
+    let client = Client::open(Ear::default()).await;
+    assert_eq!(opened.elapsed(), Duration::ZERO, "the handshake waits for nothing");
+    for round in 1..=3 {
+        assert_eq!(client.poll().await, (StatusCode::OK, "2".to_owned()));
+        assert_eq!(opened.elapsed(), INTERVAL * round);
+        assert_eq!(client.post("3").await, StatusCode::OK);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_at_once_comes_with_the_handshake() {
+    let client = Client::open(Ear { greeting: Some("welcome"), ..Ear::default() }).await;
+    assert!(client.handshake.ends_with("\x1e4welcome"), "{}", client.handshake);
+    assert_eq!(client.post("4hello").await, StatusCode::OK);
+    assert_eq!(client.poll().await, (StatusCode::OK, "4hello".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_for_no_session_is_refused_by_engineioxide() {
+    let engine_io = engine_io(Arc::new(Ear::default()), "/engine.io", TIMES);
+    for (method, query) in [
+        ("GET", "transport=polling&sid=AAAAAAAAAAAAAAAA"),
+        ("GET", "transport=polling&sid=%"),
+        ("POST", "transport=polling&sid=AAAAAAAAAAAAAAAA"),
+        ("GET", "transport=websocket&sid=AAAAAAAAAAAAAAAA"),
+        ("POST", "transport=polling"),
+        ("GET", "transport=carrier-pigeon"),
+        ("GET", ""),
+    ] {
+        let answer = engine_io.answer(request(method, query, "4hello")).await;
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{method} {query}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_poll_given_up_ends_the_session() {
+    let client = Client::open(Ear::default()).await;
+    tokio::time::timeout(Duration::from_secs(1), client.poll()).await.expect_err("there was nothing to be polled");
+    client.assert_ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_given_up_ends_the_session() {
+    let client = Client::open(Ear::default()).await;
+    let post = client.engine_io.answer(endless_post(&client));
+    tokio::time::timeout(Duration::from_secs(1), post).await.expect_err("the body had not come to its end");
+    client.assert_ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_that_takes_too_long_ends_the_session() {
+    let client = Client::open(Ear::default()).await;
+    let begun = Instant::now();
+    let polls = async {
+        assert_eq!(client.poll().await.1, "4first");
+        // Its pong would have to go by a POST.
+        assert_eq!(client.poll().await.1, "2");
+        client.poll().await
+    };
+    let (answer, polled) = tokio::join!(client.engine_io.answer(endless_post(&client)), polls);
+    assert_eq!(answer.status(), StatusCode::REQUEST_TIMEOUT);
+    assert_eq!(begun.elapsed(), POST_TIMEOUT);
+    assert_eq!(polled, (StatusCode::OK, "1".to_owned()));
+    client.assert_ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_post_is_refused_and_ends_the_session() {
+    let client = Client::open(Ear::default()).await;
+    let (first, second) = tokio::join!(client.engine_io.answer(endless_post(&client)), client.post("4other"));
+    assert_eq!(first.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(second, StatusCode::BAD_REQUEST);
+    assert!(!client.heard.lock().unwrap().contains(&"other".to_owned()));
+    client.assert_ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn posts_after_one_another_are_taken_and_so_is_a_poll_beside_them() {
+    let client = Client::open(Ear::default()).await;
+    for body in ["4one", "4two"] {
+        let (polled, posted) = tokio::join!(client.poll(), client.post(body));
+        assert_eq!((posted, polled), (StatusCode::OK, (StatusCode::OK, body.to_owned())));
+    }
+    assert_eq!(*client.heard.lock().unwrap(), ["one", "two"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_by_post_is_answered() {
+    let client = Client::open(Ear::default()).await;
+    let (polled, posted) = tokio::join!(client.poll(), client.post("1"));
+    assert_eq!((posted, polled), (StatusCode::OK, (StatusCode::OK, "6".to_owned())));
+    client.assert_ended().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_upgraded_by_one_websocket_at_a_time() {
+    let client = Client::open(Ear::default()).await;
+    // Without a key it is none, and the next may try.
+    let keyless = client.engine_io.answer(client.request("GET", "websocket", "")).await;
+    assert_eq!(keyless.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(client.upgrade().await, StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(client.upgrade().await, StatusCode::BAD_REQUEST);
+}
+
+#[test]
+fn a_query_is_read_as_engineioxide_reads_it() {
+    let sid = Sid::new();
+    let both = format!("EIO=4&transport=polling&t=x&sid={sid}&sid=other&transport=websocket");
+    assert_eq!(asked_for(&both), (Some(TransportType::Polling), Some(sid)));
+    assert_eq!(asked_for("transport=websocket=x"), (Some(TransportType::Websocket), None));
+    assert_eq!(asked_for("transport=other&sid=short"), (None, None));
+    assert_eq!(asked_for(""), (None, None));
+}

@@ -1,0 +1,234 @@
+//! The task of a connection: it reads, and goes on writing where the socket was full.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use protocol::limits::MAX_PACKET_BYTES;
+use protocol::websocket::{Message, ReadError, Reader, Step};
+use serde::Serialize;
+use tokio::io::{AsyncRead, ReadBuf};
+use tokio::net::tcp::OwnedReadHalf;
+
+use super::heartbeat::{Heartbeats, Times};
+use super::wire::{NORMAL_CLOSURE, Wire};
+use crate::net::cores;
+use crate::net::stream::Stream;
+use crate::transport::upper::{Link, Upper};
+use engine::ports::Outbox;
+use protocol::outgoing::{OPCODE_TEXT, frame_header};
+
+/// Bytes that one read takes at most. The buffer belongs to the core, not to the connection.
+const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Reads in a row before a connection lets the others of its core go on.
+const READS_PER_WAKE: usize = 8;
+
+/// What a message may be longer than an Engine.IO packet: the type that goes before it.
+const MESSAGE_OVERHEAD_BYTES: usize = 1;
+
+/// Characters of an Engine.IO session's id.
+const SID_CHARS: usize = 20;
+
+thread_local! {
+    static READ_BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BUFFER_BYTES]);
+}
+
+/// Why reading ended.
+enum End {
+    /// The other side is gone, or has said goodbye.
+    Closed,
+    /// It broke WebSocket's rules or Engine.IO's.
+    Broken(u16),
+}
+
+struct Connection<U: Upper> {
+    input: OwnedReadHalf,
+    reader: Reader,
+    /// The beginning of a frame whose rest has not come. Empty nearly always.
+    partial: Vec<u8>,
+    wire: Arc<Wire>,
+    upper: Arc<U>,
+    above: Arc<U::Connection>,
+    times: Times,
+}
+
+/// Serves one connection until its end. `early` is what came together with the request.
+pub(super) async fn drive<U: Upper>(
+    stream: Stream,
+    early: Bytes,
+    upper: Arc<U>,
+    query: Arc<str>,
+    times: Times,
+    heartbeats: &Arc<Heartbeats>,
+) {
+    let (input, output) = stream.split();
+    let wire = Wire::new(output, times);
+    wire.open(times);
+    heartbeats.watch(&wire, times);
+    let outbox: Arc<dyn Outbox> = wire.clone();
+    let above = upper.open(Link { outbox, query, core: cores::current() });
+    let reader = Reader::new(MAX_PACKET_BYTES + MESSAGE_OVERHEAD_BYTES);
+    let mut connection =
+        Connection { input, reader, partial: early.to_vec(), wire, upper, above, times };
+    connection.serve().await;
+}
+
+impl Wire {
+    /// Sends Engine.IO's handshake.
+    fn open(&self, times: Times) {
+        use rand::distr::{Alphanumeric, SampleString};
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Open {
+            sid: String,
+            upgrades: [&'static str; 0],
+            ping_interval: u64,
+            ping_timeout: u64,
+            max_payload: usize,
+        }
+        let open = Open {
+            sid: Alphanumeric.sample_string(&mut rand::rng(), SID_CHARS),
+            upgrades: [],
+            ping_interval: times.ping_interval_ms,
+            ping_timeout: times.ping_timeout_ms,
+            max_payload: MAX_PACKET_BYTES,
+        };
+        let json = serde_json::to_vec(&open).expect("plain data");
+        let (header, used) = frame_header(OPCODE_TEXT, json.len() + 1);
+        self.send_frame([&header[..used], b"0", &json].concat().into());
+    }
+}
+
+impl<U: Upper> Connection<U> {
+    async fn serve(&mut self) {
+        let mut buffered = std::mem::take(&mut self.partial);
+        let end = match self.take_frames(&mut buffered) {
+            Ok(()) => poll_fn(|cx| self.poll_end(cx)).await,
+            Err(end) => end,
+        };
+        if let End::Broken(code) = end {
+            self.wire.close_with(code);
+        }
+        // Whoever is above hears of the end now; what is queued may still be on its way.
+        self.upper.closed(&self.above);
+        if self.wire.is_closing() {
+            poll_fn(|cx| self.poll_goodbye(cx)).await;
+        }
+    }
+
+    /// Ready when there is no more to read.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.wire.poll_over(cx).is_ready() || self.wire.is_closing() {
+            return Poll::Ready(End::Closed);
+        }
+        for _ in 0..READS_PER_WAKE {
+            match ready!(self.poll_read(cx)) {
+                Ok(()) => {}
+                Err(end) => return Poll::Ready(end),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads once into the core's buffer, and takes the frames from where they lie.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        READ_BUFFER.with_borrow_mut(|buffer| {
+            let mut read = ReadBuf::new(buffer);
+            let done = ready!(Pin::new(&mut self.input).poll_read(cx, &mut read));
+            let came = read.filled_mut();
+            if done.is_err() || came.is_empty() {
+                return Poll::Ready(Err(End::Closed));
+            }
+            if self.partial.is_empty() {
+                return Poll::Ready(self.take_frames(came));
+            }
+            let mut joined = std::mem::take(&mut self.partial);
+            joined.extend_from_slice(came);
+            Poll::Ready(self.take_frames(&mut joined))
+        })
+    }
+
+    /// Takes all whole frames; what is left at the end waits for its rest.
+    fn take_frames(&mut self, input: &mut [u8]) -> Result<(), End> {
+        let mut at = 0;
+        while at < input.len() {
+            match self.reader.step(&mut input[at..]).map_err(broken)? {
+                Step::Incomplete(needed) => {
+                    self.partial.reserve_exact(needed.min(READ_BUFFER_BYTES).max(input.len() - at));
+                    self.partial.extend_from_slice(&input[at..]);
+                    return Ok(());
+                }
+                Step::Frame(taken, message) => {
+                    at += taken;
+                    if let Some(message) = message {
+                        hear(&*self.upper, &self.above, &self.wire, self.times, message)?;
+                        if self.wire.is_closing() {
+                            return Err(End::Closed);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// After the end has been decided: what is queued is written, what still comes is read and thrown away, until
+    /// the client has closed too or its time is up.
+    fn poll_goodbye(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.wire.poll_over(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        loop {
+            let came = READ_BUFFER.with_borrow_mut(|buffer| {
+                let mut read = ReadBuf::new(buffer);
+                let done = ready!(Pin::new(&mut self.input).poll_read(cx, &mut read));
+                Poll::Ready(done.map(|()| read.filled().len()))
+            });
+            match ready!(came) {
+                Ok(0) | Err(_) => return Poll::Ready(()),
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+/// What one message means to Engine.IO.
+fn hear<U: Upper>(
+    upper: &U,
+    above: &Arc<U::Connection>,
+    wire: &Wire,
+    times: Times,
+    message: Message<'_>,
+) -> Result<(), End> {
+    match message {
+        Message::Text(text) => match text.as_bytes().first() {
+            Some(b'4') => upper.text(above, &text[1..]),
+            Some(b'3') => wire.pulse().answered(times),
+            Some(b'1') => {
+                wire.close_with(NORMAL_CLOSURE);
+                return Err(End::Closed);
+            }
+            // A noop, and nothing else that a client could have to say here.
+            Some(b'6') => {}
+            _ => return Err(End::Broken(NORMAL_CLOSURE)),
+        },
+        Message::Binary(message) => upper.binary(above, Bytes::copy_from_slice(message)),
+        Message::Ping(payload) => wire.pong(payload),
+        Message::Pong(_) => {}
+        Message::Close(code) => {
+            wire.close_with(code.unwrap_or(NORMAL_CLOSURE));
+            return Err(End::Closed);
+        }
+    }
+    Ok(())
+}
+
+fn broken(error: ReadError) -> End {
+    tracing::debug!(%error, "a client broke the WebSocket protocol");
+    End::Broken(error.close_code())
+}
