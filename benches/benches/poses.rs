@@ -32,7 +32,7 @@ fn poses(criterion: &mut Criterion) {
             });
         });
         group.bench_function("read binary", |bencher| {
-            bencher.iter(|| decode_pose(black_box(&binary)).is_ok())
+            bencher.iter(|| decode_pose(black_box(&binary)).is_ok());
         });
         group.bench_function("write binary", |bencher| {
             bencher.iter(|| {

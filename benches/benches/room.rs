@@ -19,7 +19,7 @@ fn tick(criterion: &mut Criterion) {
         }
         let mut still = FullRoom::new(members, Encoding::Json);
         group.bench_function(format!("{members} standing still"), |bencher| {
-            bencher.iter(|| still.tick().len())
+            bencher.iter(|| still.tick().len());
         });
     }
     group.finish();

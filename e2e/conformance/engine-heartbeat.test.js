@@ -8,6 +8,26 @@ import { Wire } from "./support/websocket.js";
 const ROUNDS = 3;
 const pinging = useEcho(PINGING);
 const mortal = useEcho(MORTAL);
+const unhurried = useEcho();
+
+// A ping that came too early would come before the answers.
+describe("before the first interval is over", () => {
+  test("no ping comes over polling", async () => {
+    const polling = await Polling.session(unhurried);
+    await polling.send("40");
+    assert.match((await polling.poll()).body, /^40\{/);
+    await polling.send(event("message", 1));
+    assert.equal((await polling.poll()).body, event("message-back", 1));
+  });
+
+  test("no ping comes over websocket", async () => {
+    const wire = await Wire.session(unhurried);
+    wire.showPings();
+    wire.send("40");
+    assert.match(await wire.next(), /^40\{/);
+    assert.equal(await wire.next(), event("auth", {}));
+  });
+});
 
 describe("heartbeat over polling", () => {
   test("the server pings again after every pong", async () => {

@@ -6,6 +6,7 @@ import { Polling, request } from "./support/polling.js";
 import { abandonedGet, openPost } from "./support/raw-http.js";
 
 const MULTI_BYTE = "é € 日本語 😀 e\u0301 \ufeff|\u2028|\u{10ffff}";
+const CROWD = 50;
 const echo = useEcho();
 
 describe("payloads", () => {
@@ -169,6 +170,22 @@ describe("what ends a session", () => {
   test("a poll that the client gives up", async () => {
     const polling = await Polling.connected(echo);
     await abandonedGet(polling.url);
+    assert.equal(await polling.ends(), true);
+  });
+
+  // So many that the server finds some of them gone by the time it reads what they wanted.
+  test("polls that many clients give up at once", async () => {
+    const sessions = await Promise.all(Array.from({ length: CROWD }, () => Polling.connected(echo)));
+    await Promise.all(sessions.map(({ url }) => abandonedGet(url)));
+    const ended = await Promise.all(sessions.map((session) => session.ends()));
+    assert.deepEqual(ended, sessions.map(() => true));
+  });
+
+  test("a POST that the client gives up", async () => {
+    const polling = await Polling.connected(echo);
+    const post = await openPost(polling.url);
+    await post.write(event("message", "half").slice(0, 10));
+    post.abandon();
     assert.equal(await polling.ends(), true);
   });
 });

@@ -287,22 +287,26 @@ mod loom_tests {
     }
 
     /// Once the slot is retired, nothing of the old generation is written into it.
+    ///
+    /// The writer is the first thread on purpose: begun the other way round, the model checker never lets the
+    /// retirement fall into the middle of the write, which is what this is about.
     #[test]
     fn loom_a_retired_slot_stays_as_it_is() {
         loom::model(|| {
             let slot = Arc::new(SeqSlot::<2>::new());
-            let old = {
+            let next = {
                 let slot = slot.clone();
                 thread::spawn(move || {
-                    let _ = slot.store(0, &[1, 1]);
+                    let retired = slot.retire();
+                    if retired {
+                        slot.store(slot.generation(), &[9, 9]).unwrap();
+                    }
+                    retired
                 })
             };
-            if slot.retire() {
-                slot.store(slot.generation(), &[9, 9]).unwrap();
-                old.join().unwrap();
+            let _ = slot.store(0, &[1, 1]);
+            if next.join().unwrap() {
                 assert_eq!(slot.load(), Some([9, 9]));
-            } else {
-                old.join().unwrap();
             }
         });
     }

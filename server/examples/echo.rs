@@ -17,7 +17,7 @@ use server::net::listen;
 use server::net::serve::{Body, Services, Site, accept};
 use server::transport::connection::{Accepted, Application};
 use server::transport::{Link, Refused, SocketIo, TransportConfig, Upper};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 /// Connections that may be open at once.
 const CONNECTIONS_MAX: usize = 1024;
@@ -145,7 +145,6 @@ async fn main() -> std::io::Result<()> {
     let socket_io = SocketIo::new(Arc::new(Echo), Duration::from_millis(arguments.connect_timeout_ms));
     let services =
         Services::new("/socket.io", Arc::new(socket_io), Arc::new(raw), 1, config, connections);
-    let (_stop, stopped) = watch::channel(false);
-    accept(tokio::net::TcpListener::from_std(listener)?, services, stopped).await;
+    accept(tokio::net::TcpListener::from_std(listener)?, services).await;
     Ok(())
 }

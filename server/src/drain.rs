@@ -33,7 +33,7 @@ pub async fn asked_to_end() -> std::io::Result<&'static str> {
 }
 
 /// Tells everybody when to come back, waits until what was accepted is stored and what was queued has left, and
-/// ends every session. Takes `DRAIN_MS` at most; no new connection may come in meanwhile.
+/// ends every session. Takes `DRAIN_MS` at most; new sessions are refused meanwhile.
 pub async fn drain(engine: &Engine, config: &Arc<Config>) {
     let budget = Duration::from_millis(config.drain_ms);
     let end = Instant::now() + budget;

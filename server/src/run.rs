@@ -13,7 +13,7 @@ use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use crate::app::App;
 use crate::auth::Auth;
@@ -88,9 +88,8 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let connections = Arc::new(Semaphore::new(config.max_connections));
     let times = transport_config(&config);
     let services = Services::new(SOCKET_IO_PATH, upper, Arc::new(api), config.cores, times, connections);
-    let (stop, stopped) = watch::channel(false);
     for (index, (core, listener)) in engine_cores.into_iter().zip(listeners).enumerate() {
-        spawn_core(index, core, listener, services.clone(), stopped.clone())?;
+        spawn_core(index, core, listener, services.clone())?;
     }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -100,7 +99,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         "Copresence is ready: open http://localhost:{}/",
         address.port(),
     );
-    wait_and_drain(&main, &engine, &config, &stop)?;
+    wait_and_drain(&main, &engine, &config)?;
     if let Err(error) = main.block_on(store.close()) {
         tracing::error!(%error, "the store did not close cleanly");
     }
@@ -112,13 +111,10 @@ fn wait_and_drain(
     main: &Runtime,
     engine: &Engine,
     config: &Arc<Config>,
-    stop: &watch::Sender<bool>,
 ) -> Result<(), RunError> {
     main.block_on(async {
         let signal = drain::asked_to_end().await?;
         tracing::info!(signal, "asked to end");
-        // Nobody may be told to come back and find this server's port still open.
-        stop.send_replace(true);
         drain::drain(engine, config).await;
         Ok(())
     })
@@ -152,7 +148,6 @@ fn spawn_core(
     core: Core,
     listener: TcpListener,
     services: Services<SocketIo<App>, Api>,
-    stopped: watch::Receiver<bool>,
 ) -> Result<(), RunError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name(format!("core-{index}")).spawn(move || {
@@ -161,7 +156,7 @@ fn spawn_core(
             tokio::spawn(core.fanout.run());
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    tokio::spawn(accept(listener, services, stopped));
+                    tokio::spawn(accept(listener, services));
                 }
                 Err(error) => tracing::error!(%error, "a core cannot listen"),
             }
@@ -174,6 +169,10 @@ fn spawn_core(
 impl Site for Api {
     async fn answer(&self, request: ::http::Request<Incoming>) -> ::http::Response<Body> {
         self.handle(request).await.map(BodyExt::boxed_unsync)
+    }
+
+    fn is_open(&self) -> bool {
+        !self.engine().is_draining()
     }
 
     fn add_headers(&self, headers: &mut HeaderMap) {

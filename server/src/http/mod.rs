@@ -65,6 +65,11 @@ pub struct Api {
 }
 
 impl Api {
+    /// The engine that it tells about.
+    pub fn engine(&self) -> &Engine {
+        &self.parts.engine
+    }
+
     /// An API over `parts`. Reads the page into memory, if there is one.
     pub fn new(parts: ApiParts) -> Self {
         let page = parts.config.web_dir.as_deref().and_then(Page::load);

@@ -3,17 +3,18 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, Response};
-use http_body_util::BodyExt;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Empty};
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 
 use super::stream::Stream;
 use crate::transport::websocket::wants_websocket;
@@ -36,6 +37,11 @@ pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 pub trait Site: Send + Sync + 'static {
     /// Answers one request.
     fn answer(&self, request: Request<Incoming>) -> impl Future<Output = Response<Body>> + Send;
+
+    /// Whether new sessions may begin.
+    fn is_open(&self) -> bool {
+        true
+    }
 
     /// Adds to the headers of Engine.IO's answers.
     fn add_headers(&self, headers: &mut http::HeaderMap);
@@ -82,18 +88,14 @@ impl<U: Upper, S> Clone for Services<U, S> {
     }
 }
 
-/// Accepts connections and serves them until `stop` turns true. Connections that are open stay open.
+/// Accepts connections and serves them, as long as its runtime runs. A server that drains goes on with it: a session
+/// that polls needs new connections to hear its last packets, and new sessions are refused by [`Services`].
 pub async fn accept<U: Upper, S: Site>(
     listener: TcpListener,
     services: Services<U, S>,
-    mut stop: watch::Receiver<bool>,
 ) {
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
-        };
-        let tcp = match accepted {
+        let tcp = match listener.accept().await {
             Ok((tcp, _)) => tcp,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -117,7 +119,7 @@ async fn serve<U: Upper, S: Site>(stream: Stream, services: Services<U, S>) {
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(handle.clone());
         let services = services.clone();
-        async move { Ok::<_, Infallible>(services.answer(request).await) }
+        begin(async move { Ok::<_, Infallible>(services.answer(request).await) })
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -131,6 +133,21 @@ async fn serve<U: Upper, S: Site>(stream: Stream, services: Services<U, S>) {
     }
 }
 
+/// Polls an answer once before hyper does. hyper looks whether the client has hung up before it polls an answer for
+/// the first time, and would drop it as if nothing had been asked; but that somebody gave up a request is of meaning
+/// (see [`polling`](crate::transport::polling)).
+fn begin<T>(answer: impl Future<Output = T>) -> impl Future<Output = T> {
+    let mut answer = Box::pin(answer);
+    let first = answer.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    async move {
+        match first {
+            Poll::Ready(answer) => answer,
+            // Polled again at once, so that nothing can have been missed.
+            Poll::Pending => answer.await,
+        }
+    }
+}
+
 /// Services may stand in the place of a site, so that one port can have Engine.IO under several paths.
 impl<U: Upper, S: Site> Site for Services<U, S> {
     async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
@@ -138,12 +155,22 @@ impl<U: Upper, S: Site> Site for Services<U, S> {
         if !rest.is_some_and(|rest| rest.is_empty() || rest == "/") || request.method() == Method::OPTIONS {
             return self.site.answer(request).await;
         }
+        if !self.site.is_open() && !request.uri().query().is_some_and(|query| query.contains("sid=")) {
+            let mut answer = Response::new(Empty::new().boxed_unsync());
+            *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+            self.site.add_headers(answer.headers_mut());
+            return answer;
+        }
         if wants_websocket(&request) {
             return self.websockets.accept(request).map(BodyExt::boxed_unsync);
         }
         let mut answer = self.engine_io.answer(request).await;
         self.site.add_headers(answer.headers_mut());
         answer
+    }
+
+    fn is_open(&self) -> bool {
+        self.site.is_open()
     }
 
     fn add_headers(&self, headers: &mut http::HeaderMap) {

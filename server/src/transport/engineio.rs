@@ -65,7 +65,8 @@ pub fn engine_io<U: Upper>(upper: Arc<U>, path: &'static str, config: TransportC
         .ws_max_message_size(MAX_PACKET_BYTES + MESSAGE_OVERHEAD_BYTES)
         .ws_max_frame_size(MAX_PACKET_BYTES + MESSAGE_OVERHEAD_BYTES)
         .build();
-    EngineIo::new(path, EngineIoService::with_config(handler, config), sessions)
+    let silence_max = config.ping_interval + config.ping_timeout;
+    EngineIo::new(path, EngineIoService::with_config(handler, config), sessions, silence_max)
 }
 
 /// What hangs on each of engineioxide's sockets. It is empty only until `on_connect` has filled it.

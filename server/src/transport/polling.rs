@@ -3,6 +3,8 @@
 //!
 //! - It sends the first ping at once. Here the ping is taken out and answered before the client learns its
 //!   session's id, so that the client's first ping comes after the interval that its handshake tells.
+//! - Its timers for a ping and for the answer to it follow one another, and each comes a little late. Here nobody
+//!   may poll who has said nothing for as long as both together.
 //! - It takes no notice of a request that the client gives up. What was in it, or in its answer, is lost; here
 //!   the session ends, as the client would otherwise miss packets without knowing.
 //! - It takes two POSTs at once, whose packets then mix. Here the second is refused and the session ends.
@@ -10,7 +12,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::service::Service;
+use tokio::time::Instant;
 
 use super::engineio::{EngineIoHandler, SocketData};
 use super::upper::Upper;
@@ -53,6 +56,8 @@ pub struct EngineIo<U: Upper> {
     path: &'static str,
     service: EngineIoService<EngineIoHandler<U>>,
     sessions: Arc<Sessions<U>>,
+    /// How long a client that answers every ping can be silent.
+    silence_max: Duration,
 }
 
 impl<U: Upper> EngineIo<U> {
@@ -61,8 +66,9 @@ impl<U: Upper> EngineIo<U> {
         path: &'static str,
         service: EngineIoService<EngineIoHandler<U>>,
         sessions: Arc<Sessions<U>>,
+        silence_max: Duration,
     ) -> Self {
-        Self { path, service, sessions }
+        Self { path, service, sessions, silence_max }
     }
 
     /// Answers a request under the path. To drop the future is to say that the client has given the request up.
@@ -130,6 +136,11 @@ impl<U: Upper> EngineIo<U> {
 
     async fn poll<B: RequestBody>(&self, sid: Sid, request: Request<B>) -> Response<Body> {
         let session = self.sessions.find(sid);
+        if let Some(session) = &session
+            && session.silence() >= self.silence_max
+        {
+            session.close();
+        }
         let abandoned = CloseOnDrop(session.as_deref());
         let answer = self.call(request).await;
         abandoned.disarm();
@@ -152,6 +163,7 @@ impl<U: Upper> EngineIo<U> {
             () = tokio::time::sleep(POST_TIMEOUT) => return refusal(StatusCode::REQUEST_TIMEOUT),
         };
         abandoned.disarm();
+        session.heard();
         session.posting.store(false, Ordering::Release);
         answer
     }
@@ -181,7 +193,12 @@ impl<U: Upper> EngineIo<U> {
 
 impl<U: Upper> Clone for EngineIo<U> {
     fn clone(&self) -> Self {
-        Self { path: self.path, service: self.service.clone(), sessions: self.sessions.clone() }
+        Self {
+            path: self.path,
+            service: self.service.clone(),
+            sessions: self.sessions.clone(),
+            silence_max: self.silence_max,
+        }
     }
 }
 
@@ -200,6 +217,8 @@ impl<U: Upper> Sessions<U> {
     pub(super) fn add(&self, socket: &Arc<Socket<SocketData<U>>>) {
         let session = Session {
             socket: Arc::downgrade(socket),
+            opened: Instant::now(),
+            heard_at_ms: AtomicU64::new(0),
             posting: AtomicBool::new(false),
             upgrading: AtomicBool::new(false),
         };
@@ -225,6 +244,9 @@ impl<U: Upper> Default for Sessions<U> {
 
 struct Session<U: Upper> {
     socket: Weak<Socket<SocketData<U>>>,
+    opened: Instant,
+    /// When its last POST came, in milliseconds after it was opened.
+    heard_at_ms: AtomicU64,
     /// A POST is being read.
     posting: AtomicBool,
     /// A websocket has been accepted for it.
@@ -239,6 +261,19 @@ impl<U: Upper> Session<U> {
         {
             socket.close(DisconnectReason::TransportError);
         }
+    }
+
+    fn heard(&self) {
+        self.heard_at_ms.store(self.opened.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
+
+    /// How long its client has said nothing. Pings cease during an upgrade, so that silence means nothing then.
+    fn silence(&self) -> Duration {
+        if self.upgrading.load(Ordering::Acquire) {
+            return Duration::ZERO;
+        }
+        let heard_at = Duration::from_millis(self.heard_at_ms.load(Ordering::Relaxed));
+        self.opened.elapsed().saturating_sub(heard_at)
     }
 
     fn is_polling(&self) -> bool {

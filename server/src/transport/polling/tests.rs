@@ -8,7 +8,6 @@ use std::task::{Context, Poll};
 
 use hyper::body::Frame;
 use protocol::Outgoing;
-use tokio::time::Instant;
 
 use super::*;
 use crate::transport::engineio::{TransportConfig, engine_io};
@@ -139,6 +138,15 @@ async fn the_first_ping_comes_after_the_interval() {
         assert_eq!(opened.elapsed(), INTERVAL * round);
         assert_eq!(client.post("3").await, StatusCode::OK);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_has_said_nothing_may_not_poll_when_the_time_is_over() {
+    let opened = Instant::now();
+    let client = Client::open(Ear::default()).await;
+    // engineioxide's timers are a millisecond late, as timers are.
+    tokio::time::sleep_until(opened + TIMES.ping_interval + TIMES.ping_timeout).await;
+    client.assert_ended().await;
 }
 
 #[tokio::test(start_paused = true)]
