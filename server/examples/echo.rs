@@ -143,8 +143,7 @@ async fn main() -> std::io::Result<()> {
     let raw =
         Services::new("/engine.io", Arc::new(RawEcho), Arc::new(NoSite), 1, config, connections.clone());
     let socket_io = SocketIo::new(Arc::new(Echo), Duration::from_millis(arguments.connect_timeout_ms));
-    let services =
-        Services::new("/socket.io", Arc::new(socket_io), Arc::new(raw), 1, config, connections);
+    let services = Services::new("/socket.io", Arc::new(socket_io), Arc::new(raw), 1, config, connections);
     accept(tokio::net::TcpListener::from_std(listener)?, services).await;
     Ok(())
 }

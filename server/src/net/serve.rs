@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
-use http_body_util::{BodyExt, Empty};
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -90,10 +90,7 @@ impl<U: Upper, S> Clone for Services<U, S> {
 
 /// Accepts connections and serves them, as long as its runtime runs. A server that drains goes on with it: a session
 /// that polls needs new connections to hear its last packets, and new sessions are refused by [`Services`].
-pub async fn accept<U: Upper, S: Site>(
-    listener: TcpListener,
-    services: Services<U, S>,
-) {
+pub async fn accept<U: Upper, S: Site>(listener: TcpListener, services: Services<U, S>) {
     loop {
         let tcp = match listener.accept().await {
             Ok((tcp, _)) => tcp,

@@ -87,7 +87,8 @@ impl<U: Upper> EngineIo<U> {
     async fn open<B: RequestBody>(&self, request: Request<B>) -> Response<Body> {
         let (mut head, body) = self.call(request).await.into_parts();
         let handshake = whole(body).await;
-        let Some((sid, session)) = sid_of(&handshake).and_then(|sid| Some((sid, self.sessions.find(sid)?))) else {
+        let Some((sid, session)) = sid_of(&handshake).and_then(|sid| Some((sid, self.sessions.find(sid)?)))
+        else {
             return Response::from_parts(head, Full::new(handshake).boxed_unsync());
         };
         let mut payload = handshake.to_vec();

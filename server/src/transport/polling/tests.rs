@@ -14,7 +14,8 @@ use crate::transport::engineio::{TransportConfig, engine_io};
 use crate::transport::upper::Link;
 
 const INTERVAL: Duration = Duration::from_secs(25);
-const TIMES: TransportConfig = TransportConfig { ping_interval: INTERVAL, ping_timeout: Duration::from_secs(20) };
+const TIMES: TransportConfig =
+    TransportConfig { ping_interval: INTERVAL, ping_timeout: Duration::from_secs(20) };
 
 /// Writes down what it hears.
 #[derive(Default)]
@@ -177,7 +178,9 @@ async fn a_request_for_no_session_is_refused_by_engineioxide() {
 #[tokio::test(start_paused = true)]
 async fn a_poll_given_up_ends_the_session() {
     let client = Client::open(Ear::default()).await;
-    tokio::time::timeout(Duration::from_secs(1), client.poll()).await.expect_err("there was nothing to be polled");
+    tokio::time::timeout(Duration::from_secs(1), client.poll())
+        .await
+        .expect_err("there was nothing to be polled");
     client.assert_ended().await;
 }
 
