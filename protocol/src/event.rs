@@ -164,9 +164,9 @@ impl<'a> ClientEvent<'a> {
             "leave-room" => Self::LeaveRoom,
             "object-create" => Self::ObjectCreate(members(payload, "object-create takes a JSON object")?),
             "object-update" => Self::ObjectUpdate(ObjectUpdate::parse(payload)?),
-            "object-delete" => {
-                Self::ObjectDelete(object_id(&members(payload, "object-delete takes {id}")?)?.ok_or_else(no_object_id)?)
-            }
+            "object-delete" => Self::ObjectDelete(
+                object_id(&members(payload, "object-delete takes {id}")?)?.ok_or_else(no_object_id)?,
+            ),
             "user-update" => Self::UserUpdate(user_update(payload)?),
             "room-message" => {
                 within(payload, MAX_MESSAGE_BYTES, "a room-message is at most 64 KiB")?;
@@ -232,7 +232,11 @@ impl View {
         let Point { x, y, z } = self.position;
         let in_range = [x, y, z].iter().all(|c| c.abs() <= MAX_POSITION_M)
             && self.radius.is_none_or(|radius| (0.0..=MAX_POSITION_M).contains(&radius));
-        if in_range { Ok(()) } else { Err(ClientError::bad_request("view must be within 1,000 km of the origin")) }
+        if in_range {
+            Ok(())
+        } else {
+            Err(ClientError::bad_request("view must be within 1,000 km of the origin"))
+        }
     }
 }
 
@@ -292,8 +296,8 @@ fn user_update(payload: &str) -> Result<Members, ClientError> {
         changes.remove(name);
     }
     if let Some(name) = changes.value("username") {
-        let name: Cow<'_, str> =
-            serde_json::from_str(name.get()).map_err(|_| ClientError::bad_request("username must be a string"))?;
+        let name: Cow<'_, str> = serde_json::from_str(name.get())
+            .map_err(|_| ClientError::bad_request("username must be a string"))?;
         check_username(&name)?;
     }
     if changes.is_empty() {
@@ -324,7 +328,8 @@ mod tests {
 
     #[test]
     fn a_seed_join_has_only_a_room() {
-        let Ok(Some(ClientEvent::JoinRoom(join))) = ClientEvent::parse("join-room", r#"{"roomId":"lobby"}"#) else {
+        let Ok(Some(ClientEvent::JoinRoom(join))) = ClientEvent::parse("join-room", r#"{"roomId":"lobby"}"#)
+        else {
             panic!("not a join")
         };
         assert_eq!(join.room_id, "lobby");
@@ -334,7 +339,9 @@ mod tests {
     #[test]
     fn a_join_may_say_more() {
         let json = r#"{"roomId":"caf\u00e9","password":"x","encoding":"batch","view":{"position":{"x":1,"y":2,"z":3}}}"#;
-        let Ok(Some(ClientEvent::JoinRoom(join))) = ClientEvent::parse("join-room", json) else { panic!("not a join") };
+        let Ok(Some(ClientEvent::JoinRoom(join))) = ClientEvent::parse("join-room", json) else {
+            panic!("not a join")
+        };
         assert_eq!(join.room_id, "café");
         assert_eq!(join.encoding, Some(Encoding::Batch));
         assert_eq!(join.view.unwrap().position.z, 3.0);

@@ -74,8 +74,11 @@ impl Rotation {
 
 impl Pose {
     /// Where a user stands before its first `update-position`: eye height, looking ahead.
-    pub const INITIAL: Pose =
-        Pose { head: Part { position: [0.0, 1.6, 0.0], rotation: Rotation::Euler([0.0; 3]) }, left_hand: None, right_hand: None };
+    pub const INITIAL: Pose = Pose {
+        head: Part { position: [0.0, 1.6, 0.0], rotation: Rotation::Euler([0.0; 3]) },
+        left_hand: None,
+        right_hand: None,
+    };
 
     /// Head and tracked hands.
     pub fn parts(&self) -> impl Iterator<Item = &Part> {
@@ -89,10 +92,14 @@ impl Pose {
     pub fn validate(&self) -> Result<(), ClientError> {
         for part in self.parts() {
             if !part.position.iter().all(|c| c.abs() <= MAX_POSITION_M) {
-                return Err(ClientError::bad_request("position must be finite and within 1,000 km of the origin"));
+                return Err(ClientError::bad_request(
+                    "position must be finite and within 1,000 km of the origin",
+                ));
             }
             if !part.rotation.is_valid() {
-                return Err(ClientError::bad_request("rotation must be finite angles or a quaternion that is not zero"));
+                return Err(ClientError::bad_request(
+                    "rotation must be finite angles or a quaternion that is not zero",
+                ));
             }
         }
         Ok(())
@@ -107,14 +114,20 @@ impl Pose {
         let mut deserializer = serde_json::Deserializer::from_str(json);
         let pose = PoseJson::deserialize(&mut deserializer)
             .and_then(|pose| deserializer.end().map(|()| pose))
-            .map_err(|_| ClientError::bad_request("update-position takes {position: {x, y, z}, rotation: {x, y, z[, w]}}"))?;
+            .map_err(|_| {
+                ClientError::bad_request(
+                    "update-position takes {position: {x, y, z}, rotation: {x, y, z[, w]}}",
+                )
+            })?;
         pose.into_pose()
     }
 
     /// Appends the members `"position":{…},"rotation":{…}` and the tracked hands, without braces around them.
     pub fn write_json_members(&self, out: &mut Vec<u8>) {
         self.head.write_json_members(out);
-        for (name, hand) in [(&b",\"leftHand\":{"[..], &self.left_hand), (b",\"rightHand\":{", &self.right_hand)] {
+        for (name, hand) in
+            [(&b",\"leftHand\":{"[..], &self.left_hand), (b",\"rightHand\":{", &self.right_hand)]
+        {
             if let Some(hand) = hand {
                 out.extend_from_slice(name);
                 hand.write_json_members(out);

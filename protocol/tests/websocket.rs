@@ -82,7 +82,10 @@ fn fragments_are_put_together_and_control_frames_may_come_between() {
         &[frame(0x01, b"Hel"), frame(0x89, b"?"), frame(0x00, b"l"), frame(0x8a, b"!"), frame(0x80, b"o")],
         &[Message::Ping(b"?"), Message::Pong(b"!"), Message::Text("Hello")],
     );
-    check(&[frame(0x02, b""), frame(0x80, b""), frame(0x81, b"x")], &[Message::Binary(b""), Message::Text("x")]);
+    check(
+        &[frame(0x02, b""), frame(0x80, b""), frame(0x81, b"x")],
+        &[Message::Binary(b""), Message::Text("x")],
+    );
     let euro = "€".as_bytes();
     check(&[frame(0x01, &euro[..1]), frame(0x80, &euro[1..])], &[Message::Text("€")]);
 }

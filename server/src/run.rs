@@ -50,7 +50,10 @@ pub enum RunError {
 }
 
 /// Says on standard error why the server did not come up.
-#[expect(clippy::print_stderr, reason = "whoever typed the command reads it there, whatever the log's format")]
+#[expect(
+    clippy::print_stderr,
+    reason = "whoever typed the command reads it there, whatever the log's format"
+)]
 pub fn fail(error: &dyn std::error::Error) -> ExitCode {
     eprintln!("copresence: {error}");
     ExitCode::FAILURE
@@ -107,11 +110,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     Ok(())
 }
 
-fn wait_and_drain(
-    main: &Runtime,
-    engine: &Engine,
-    config: &Arc<Config>,
-) -> Result<(), RunError> {
+fn wait_and_drain(main: &Runtime, engine: &Engine, config: &Arc<Config>) -> Result<(), RunError> {
     main.block_on(async {
         let signal = drain::asked_to_end().await?;
         tracing::info!(signal, "asked to end");

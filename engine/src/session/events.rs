@@ -107,22 +107,7 @@ impl Session {
         attachments: Vec<Bytes>,
         ack: AckId,
     ) -> Result<(), ClientError> {
-        #[derive(Serialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Relayed<'a> {
-            #[serde(rename = "type")]
-            kind: &'a str,
-            data: Option<&'a RawValue>,
-            from: &'a str,
-            socket_id: &'a str,
-        }
-        let relayed = Relayed {
-            kind: &message.kind,
-            data: message.data,
-            from: &self.user.id,
-            socket_id: &self.user.socket_id,
-        };
-        let packet = relayed_packet("room-message", &relayed, attachments)?;
+        let packet = self.relayed("room-message", Some(&message.kind), message.data, attachments)?;
         let to = message.to.as_deref().map(str::to_owned);
         self.command(Command::Relay { to, packet, volatile: message.volatile }, ack)
     }
@@ -133,16 +118,37 @@ impl Session {
         attachments: Vec<Bytes>,
         ack: AckId,
     ) -> Result<(), ClientError> {
+        let packet = self.relayed("signal", None, signal.data, attachments)?;
+        self.command(Command::Relay { to: Some(signal.to.to_string()), packet, volatile: false }, ack)
+    }
+
+    /// What others get of something that this session says to them.
+    fn relayed(
+        &self,
+        name: &str,
+        kind: Option<&str>,
+        data: Option<&RawValue>,
+        attachments: Vec<Bytes>,
+    ) -> Result<Outgoing, ClientError> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Relayed<'a> {
+            #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+            kind: Option<&'a str>,
+            data: Option<&'a RawValue>,
             from: &'a str,
             socket_id: &'a str,
-            data: Option<&'a RawValue>,
         }
-        let relayed = Relayed { from: &self.user.id, socket_id: &self.user.socket_id, data: signal.data };
-        let packet = relayed_packet("signal", &relayed, attachments)?;
-        self.command(Command::Relay { to: Some(signal.to.to_string()), packet, volatile: false }, ack)
+        let relayed = Relayed { kind, data, from: &self.user.id, socket_id: &self.user.socket_id };
+        let json = serde_json::to_string(&relayed).expect("strings and JSON texts");
+        let attached = attachments.iter().map(Bytes::len).sum::<usize>();
+        if json.len() + attached > MAX_MESSAGE_BYTES + ENVELOPE_BYTES {
+            return Err(ClientError::new(
+                ErrorCode::Limit,
+                "a message is at most 64 KiB, attachments included",
+            ));
+        }
+        Ok(Outgoing::binary_event_raw(name, &json, attachments))
     }
 }
 
@@ -153,17 +159,4 @@ fn unavailable(message: &'static str) -> ClientError {
 /// An id that nobody guesses and that no two objects share.
 fn fresh_id() -> String {
     format!("obj_{:016x}", rand::random::<u64>())
-}
-
-fn relayed_packet<T: Serialize>(
-    name: &str,
-    payload: &T,
-    attachments: Vec<Bytes>,
-) -> Result<Outgoing, ClientError> {
-    let json = serde_json::to_string(payload).expect("strings and JSON texts");
-    let attached = attachments.iter().map(Bytes::len).sum::<usize>();
-    if json.len() + attached > MAX_MESSAGE_BYTES + ENVELOPE_BYTES {
-        return Err(ClientError::new(ErrorCode::Limit, "a message is at most 64 KiB, attachments included"));
-    }
-    Ok(Outgoing::binary_event_raw(name, &json, attachments))
 }

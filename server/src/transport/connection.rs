@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use engine::ports::CloseReason;
+use protocol::Outgoing;
 use protocol::attachments::{AssembleError, AssembleLimits, Assembler, Begin, BinaryPacket};
 use protocol::limits::ATTACHMENT_TIMEOUT_MS;
 use protocol::packet::{DecodeError, Event, Packet, PacketKind};
-use protocol::Outgoing;
 
 use super::upper::{Link, Upper};
 
@@ -46,7 +46,13 @@ pub trait Application: Send + Sync + 'static {
     }
 
     /// An event, with the attachments that came with it.
-    fn event(&self, session: &Arc<Self::Session>, event: &Event<'_>, attachments: Vec<Bytes>, ack: Option<u64>);
+    fn event(
+        &self,
+        session: &Arc<Self::Session>,
+        event: &Event<'_>,
+        attachments: Vec<Bytes>,
+        ack: Option<u64>,
+    );
 
     /// The client has left the namespace, or its connection is gone.
     fn disconnected(&self, session: &Arc<Self::Session>);

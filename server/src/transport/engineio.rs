@@ -36,10 +36,7 @@ pub struct TransportConfig {
 
 impl Default for TransportConfig {
     fn default() -> Self {
-        Self {
-            ping_interval: Duration::from_secs(25),
-            ping_timeout: Duration::from_secs(20),
-        }
+        Self { ping_interval: Duration::from_secs(25), ping_timeout: Duration::from_secs(20) }
     }
 }
 

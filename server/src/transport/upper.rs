@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use engine::ports::Outbox;
 
-/// A protocol above Engine.IO. For one connection its methods are called one at a time, except that two polling
-/// requests of one client may come at once.
+/// A protocol above Engine.IO. For one connection its methods are called one at a time, except that a polling
+/// client's last message may still be on its way in when its connection is closed.
 pub trait Upper: Send + Sync + 'static {
     /// What it keeps for each connection.
     type Connection: Send + Sync + 'static;
