@@ -55,11 +55,11 @@ fn read(input: &[u8]) -> Result<Vec<String>, ReadError> {
 
 fn check(frames: &[Vec<u8>], expected: &[Message<'_>]) {
     let expected: Vec<String> = expected.iter().map(|message| format!("{message:?}")).collect();
-    assert_eq!(read(&frames.concat()).unwrap(), expected);
+    assert_eq!(read(&frames.concat()).expect("these keep the rules"), expected);
 }
 
 fn refused(frames: &[Vec<u8>], code: u16) {
-    let error = read(&frames.concat()).unwrap_err();
+    let error = read(&frames.concat()).expect_err("these break the rules");
     assert_eq!(error.close_code(), code, "{error}");
 }
 
