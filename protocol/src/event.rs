@@ -7,11 +7,12 @@ use serde_json::value::RawValue;
 
 use crate::error::{ClientError, ErrorCode};
 use crate::limits::{
-    MAX_MESSAGE_BYTES, MAX_OBJECT_ID_BYTES, MAX_PASSWORD_BYTES, MAX_POSITION_M, MAX_ROOM_ID_BYTES,
-    MAX_USER_UPDATE_BYTES, MAX_USERNAME_BYTES,
+    MAX_MESSAGE_BYTES, MAX_OBJECT_ID_BYTES, MAX_PASSWORD_BYTES, MAX_ROOM_ID_BYTES, MAX_USER_UPDATE_BYTES,
+    MAX_USERNAME_BYTES,
 };
 use crate::members::Members;
 use crate::pose::Pose;
+pub use crate::view::{Point, View};
 
 /// The name of the hot event. A transport may look for it before it looks at anything else.
 pub const UPDATE_POSITION: &str = "update-position";
@@ -74,27 +75,6 @@ pub struct JoinRoom<'a> {
     /// Where the client looks from, if not from where it stands.
     #[serde(default)]
     pub view: Option<View>,
-}
-
-/// Payload of `view`: a viewpoint that is not the user's own place.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-pub struct View {
-    /// Metres.
-    pub position: Point,
-    /// Metres; the room's default if absent.
-    #[serde(default)]
-    pub radius: Option<f32>,
-}
-
-/// A point in metres.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
-pub struct Point {
-    /// Right.
-    pub x: f32,
-    /// Up.
-    pub y: f32,
-    /// Towards the viewer.
-    pub z: f32,
 }
 
 /// Payload of `object-update`.
@@ -219,25 +199,6 @@ pub fn check_username(name: &str) -> Result<(), ClientError> {
         return Err(ClientError::bad_request("username must be 1 to 128 bytes without control characters"));
     }
     Ok(())
-}
-
-impl View {
-    fn parse(payload: &str) -> Result<Self, ClientError> {
-        let view: Self = read(payload, "view takes {position: {x, y, z}[, radius]}")?;
-        view.validate()?;
-        Ok(view)
-    }
-
-    fn validate(&self) -> Result<(), ClientError> {
-        let Point { x, y, z } = self.position;
-        let in_range = [x, y, z].iter().all(|c| c.abs() <= MAX_POSITION_M)
-            && self.radius.is_none_or(|radius| (0.0..=MAX_POSITION_M).contains(&radius));
-        if in_range {
-            Ok(())
-        } else {
-            Err(ClientError::bad_request("view must be within 1,000 km of the origin"))
-        }
-    }
 }
 
 impl ObjectUpdate {

@@ -44,7 +44,10 @@ pub(super) fn run(shell: &Shell) -> Result<()> {
         fs::create_dir_all(&artifacts)?;
         let limit = format!("-max_total_time={SECONDS_PER_TARGET}");
         let prefix = format!("-artifact_prefix={}/", artifacts.display());
-        cmd!(shell, "{program} {limit} {prefix} -print_final_stats=1 {corpus}").run()?;
+        let dictionary = format!("-dict={}", fuzz.join("json.dict").display());
+        let seeds = fuzz.join("seeds").join(&target);
+        let options = ["-rss_limit_mb=512", "-timeout=5", "-print_final_stats=1"];
+        cmd!(shell, "{program} {limit} {prefix} {dictionary} {options...} {corpus} {seeds}").run()?;
     }
     Ok(())
 }
