@@ -1,6 +1,9 @@
 //! One tick's poses, encoded once for everyone.
 
 use bytes::Bytes;
+use protocol::frame::{
+    Cell32, ENTRY_BYTES_MAX, FRAME_HEADER_BYTES, FrameHeader, FrameWriter, GROUP_HEADER_BYTES,
+};
 use protocol::outgoing::{FrameSpan, Outgoing, TextFrames};
 use protocol::pose::Pose;
 
@@ -29,6 +32,8 @@ pub struct TickPoses {
     pub json: Option<JsonTick>,
     /// For viewers of batches: one `users-moved`.
     pub batch: Option<BatchTick>,
+    /// For viewers of binary poses: one `pose-frame`.
+    pub binary: Option<BinaryTick>,
 }
 
 /// One `user-moved` packet per moved member, framed, in one buffer.
@@ -105,6 +110,43 @@ impl BatchTick {
         let start = if own == 0 { 0 } else { self.ends[own - 1] };
         let parts = [&self.items[..start], &self.items[self.ends[own]..]];
         Some(std::borrow::Cow::Owned(assemble(&self.head, &parts)))
+    }
+}
+
+/// One `pose-frame` packet, the same for all: it costs less to send each viewer its own pose too than to put a
+/// frame together for each.
+#[derive(Debug)]
+pub struct BinaryTick {
+    /// The only member in it, if there is only one.
+    alone: Option<u16>,
+    packet: Outgoing,
+}
+
+impl BinaryTick {
+    /// Encodes `moved`, grouped by the cells of the frame's layout.
+    pub fn encode(header: FrameHeader, moved: &[Moved<'_>]) -> Self {
+        let mut by_cell: Vec<(Cell32, &Moved<'_>)> =
+            moved.iter().map(|member| (Cell32::nearest(member.pose.head.position), member)).collect();
+        by_cell.sort_by_key(|(cell, member)| (cell.x, cell.z, cell.y, member.slot));
+        let bytes_hint = FRAME_HEADER_BYTES + moved.len() * (GROUP_HEADER_BYTES + ENTRY_BYTES_MAX);
+        let packet = Outgoing::attachment_event("pose-frame", bytes_hint, |out| {
+            let mut frame = FrameWriter::new(header, out);
+            for members in by_cell.chunk_by(|(one, _), (other, _)| one == other) {
+                let mut group = frame.group(members[0].0);
+                for (_, member) in members {
+                    group.entry(member.slot, &member.pose);
+                }
+                group.finish();
+            }
+            frame.finish();
+        });
+        let alone = if let [member] = moved { Some(member.slot) } else { None };
+        Self { alone, packet }
+    }
+
+    /// What the viewer in `slot` gets. `None` if there is nobody but itself in it.
+    pub fn view(&self, slot: u16) -> Option<&Outgoing> {
+        (self.alone != Some(slot)).then_some(&self.packet)
     }
 }
 
@@ -187,10 +229,29 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_has_everybody_in_its_cell() {
+        let ids = moved(&[0, 3, 9]);
+        let mut poses = with_poses(&ids);
+        poses[1].pose.head.position[0] = 500.0;
+        let tick = BinaryTick::encode(FrameHeader { flags: 0, tick: 7, time_ms: 350 }, &poses);
+        let packet = tick.view(3).unwrap();
+        assert_eq!(packet.text(), r#"51-["pose-frame",{"_placeholder":true,"num":0}]"#);
+        let frame = protocol::frame::FrameReader::new(&packet.attachments()[0]).unwrap();
+        assert_eq!((frame.header().tick, frame.header().time_ms), (7, 350));
+        assert_eq!(frame.groups().count(), 2);
+        let mut seen: Vec<_> = frame.entries().map(|entry| (entry.slot, entry.pose.head.position[0])).collect();
+        seen.sort_by_key(|(slot, _)| *slot);
+        assert_eq!(seen, [(0, 0.5), (3, 500.0), (9, 9.5)]);
+    }
+
+    #[test]
     fn who_moves_alone_is_told_nothing() {
         let ids = moved(&[4]);
         assert!(JsonTick::encode(&with_poses(&ids)).view(4).is_none());
         assert!(BatchTick::encode(1, 50, &with_poses(&ids)).view(4).is_none());
         assert!(BatchTick::encode(1, 50, &with_poses(&ids)).view(5).is_some());
+        let header = FrameHeader { flags: 0, tick: 1, time_ms: 50 };
+        assert!(BinaryTick::encode(header, &with_poses(&ids)).view(4).is_none());
+        assert!(BinaryTick::encode(header, &with_poses(&ids)).view(5).is_some());
     }
 }

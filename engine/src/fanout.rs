@@ -127,19 +127,7 @@ impl Fanout {
     async fn tick(&mut self, room: &RoomShared, poses: &TickPoses, now: Time) {
         let Some(mut viewers) = self.rooms.remove(&room.key) else { return };
         for viewer in viewers.iter_mut().filter(|viewer| viewer.session.is_seated_in(room)) {
-            let outcome = match viewer.encoding {
-                Encoding::Json => poses
-                    .json
-                    .as_ref()
-                    .and_then(|tick| tick.view(viewer.slot))
-                    .map(|view| viewer.session.outbox().send_tick(&view)),
-                Encoding::Batch => poses
-                    .batch
-                    .as_ref()
-                    .and_then(|tick| tick.view(viewer.slot))
-                    .map(|packet| viewer.session.outbox().send_tick(&TickView::Single(&packet))),
-                Encoding::Binary => None,
-            };
+            let outcome = send_share(viewer, poses);
             if let Some(outcome) = outcome {
                 self.judge(room, viewer, outcome, now);
                 self.pause().await;
@@ -203,6 +191,22 @@ impl Fanout {
         if self.sends >= SENDS_PER_YIELD {
             self.sends = 0;
             tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// Sends a viewer its share of a tick in its encoding. `None` if there is nothing in it for this viewer.
+fn send_share(viewer: &Viewer, poses: &TickPoses) -> Option<Result<TickOutcome, OutboxError>> {
+    let (outbox, slot) = (viewer.session.outbox(), viewer.slot);
+    match viewer.encoding {
+        Encoding::Json => poses.json.as_ref()?.view(slot).map(|view| outbox.send_tick(&view)),
+        Encoding::Batch => {
+            let packet = poses.batch.as_ref()?.view(slot)?;
+            Some(outbox.send_tick(&TickView::Single(&packet)))
+        }
+        Encoding::Binary => {
+            let packet = poses.binary.as_ref()?.view(slot)?;
+            Some(outbox.send_tick(&TickView::Single(packet)))
         }
     }
 }

@@ -5,7 +5,7 @@
 //! - [`transport`]: from bytes to events
 //! - [`app`]: from events to the engine
 //! - [`http`]: the HTTP API and the page
-//! - [`auth`](crate::auth): tokens
+//! - [`auth`] makes and checks tokens
 //! - [`storage`]: where persistent rooms are kept
 //! - [`run`]: all of it, put together
 //! - [`drain`]: the end

@@ -1,29 +1,46 @@
 //! The tick: whose poses have changed, encoded once for everybody.
 
 use protocol::event::Encoding;
+use protocol::frame::{FLAG_FULL, FrameHeader};
 
 use super::{Effect, Room};
-use crate::broadcast::{BatchTick, JsonTick, Moved, TickPoses};
+use crate::broadcast::{BatchTick, BinaryTick, JsonTick, Moved, TickPoses};
 use crate::limits::REFRESH_INTERVAL;
 use crate::time::Time;
 
 impl<S: Clone> Room<S> {
     pub(super) fn tick_poses(&mut self, now: Time, effects: &mut Vec<Effect<S>>) {
         self.tick = self.tick.wrapping_add(1);
+        let is_full = self.refresh_due(now);
         let mut slots = Vec::new();
-        if self.refresh_due(now) {
-            self.shared.table.take_dirty(|_| ());
-            slots.extend(
-                (0..self.members.len() as u16).filter(|&slot| self.members[usize::from(slot)].is_some()),
-            );
-        } else {
-            self.shared.table.take_dirty(|slot| slots.push(slot));
+        self.shared.table.take_dirty(|slot| slots.push(slot));
+        if is_full {
+            slots = (0..self.members.len() as u16).collect();
         }
-        if slots.is_empty() {
-            return;
+        let moved = self.poses_of(&slots);
+        // From the epoch, so that 32 bits last for 49 days; they wrap after that.
+        let time_ms = now.since(self.shared.epoch).as_millis() as u32;
+        let wants = |encoding: Encoding| self.encodings.0[encoding as usize] > 0;
+        let mut poses = TickPoses { moved: moved.len(), ..TickPoses::default() };
+        if !moved.is_empty() {
+            poses.json = wants(Encoding::Json).then(|| JsonTick::encode(&moved));
+            poses.batch = wants(Encoding::Batch).then(|| BatchTick::encode(self.tick, time_ms, &moved));
         }
+        if wants(Encoding::Binary) {
+            let flags = if is_full { FLAG_FULL } else { 0 };
+            let header = FrameHeader { flags, tick: self.tick, time_ms };
+            let seen = self.poses_of(&self.with_repeated(slots));
+            poses.binary = (!seen.is_empty()).then(|| BinaryTick::encode(header, &seen));
+        }
+        if poses.json.is_some() || poses.batch.is_some() || poses.binary.is_some() {
+            effects.push(Effect::Tick(poses));
+        }
+    }
+
+    /// The poses in those of `slots` that have a member.
+    fn poses_of(&self, slots: &[u16]) -> Vec<Moved<'_>> {
         let mut moved = Vec::with_capacity(slots.len());
-        for slot in slots {
+        for &slot in slots {
             // A late write of a member that has just left may have set the bit of an empty slot.
             let Some(Some(member)) = self.members.get(usize::from(slot)) else { continue };
             match self.shared.table.load(slot) {
@@ -31,18 +48,19 @@ impl<S: Clone> Room<S> {
                 None => self.shared.table.mark_dirty(slot),
             }
         }
-        if moved.is_empty() {
-            return;
-        }
-        // From the epoch, so that 32 bits last for 49 days; they wrap after that.
-        let time_ms = now.since(self.shared.epoch).as_millis() as u32;
-        let wanted = |encoding: Encoding| self.encodings.0[encoding as usize] > 0;
-        let poses = TickPoses {
-            moved: moved.len(),
-            json: wanted(Encoding::Json).then(|| JsonTick::encode(&moved)),
-            batch: wanted(Encoding::Batch).then(|| BatchTick::encode(self.tick, time_ms, &moved)),
-        };
-        effects.push(Effect::Tick(poses));
+        moved
+    }
+
+    /// `slots` and those whose turn it is to be repeated, in ascending order. A binary frame may be lost to its
+    /// viewer without anybody knowing, so every member's pose goes out once a second, moved or not; the turns are
+    /// spread over the second's ticks.
+    fn with_repeated(&self, mut slots: Vec<u16>) -> Vec<u16> {
+        let ticks = self.shared.tick_hz();
+        let turn = self.tick % ticks;
+        slots.extend((turn..self.members.len() as u32).step_by(ticks as usize).map(|slot| slot as u16));
+        slots.sort_unstable();
+        slots.dedup();
+        slots
     }
 
     /// Whether this tick brings everybody's pose, because some viewer had to skip one. Rate-limited, so that one

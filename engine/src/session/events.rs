@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use protocol::error::{ClientError, ErrorCode};
-use protocol::event::{Encoding, JoinRoom, RoomMessage, Signal};
+use protocol::event::{JoinRoom, RoomMessage, Signal};
 use protocol::limits::MAX_MESSAGE_BYTES;
 use protocol::{ClientEvent, Outgoing};
 use serde::Serialize;
@@ -61,9 +61,6 @@ impl Session {
 
     fn join(self: &Arc<Self>, join: JoinRoom<'_>, ack: AckId) -> Result<(), ClientError> {
         let encoding = join.encoding.unwrap_or_default();
-        if encoding == Encoding::Binary {
-            return Err(unavailable("this server does not send binary poses; use json or batch"));
-        }
         let mut seat = self.seat();
         if seat.closed {
             return Ok(());

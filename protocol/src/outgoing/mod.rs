@@ -24,6 +24,8 @@ pub const OPCODE_BINARY: u8 = 0x2;
 const HEADER_BYTES_MAX: usize = 10;
 /// The Engine.IO packet type "message", which precedes every Socket.IO packet.
 const ENGINE_MESSAGE: u8 = b'4';
+/// What stands in an event's arguments for its first attachment.
+const PLACEHOLDER: &str = r#"{"_placeholder":true,"num":0}"#;
 /// Room for the punctuation around a payload: kind, brackets, quotes, comma, ack id.
 const PUNCTUATION_BYTES: usize = 32;
 
@@ -36,6 +38,8 @@ pub struct Outgoing {
     frame: Bytes,
     text_start: usize,
     attachments: Option<Arc<[Bytes]>>,
+    /// All frames, where they stand one behind the other in one buffer.
+    contiguous: Option<Bytes>,
 }
 
 impl Outgoing {
@@ -97,6 +101,28 @@ impl Outgoing {
         Self::event_raw_in("/", name, args_json, attachments)
     }
 
+    /// An event whose one argument is one attachment, which `write` appends to a buffer: everything that goes over
+    /// a WebSocket then stands in that one buffer, and is written without being put together first.
+    /// `bytes_hint` is about how long the attachment is.
+    pub fn attachment_event(name: &str, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let text = Self::event_raw_in("/", name, PLACEHOLDER, vec![Bytes::new()]);
+        let (text_bytes, text_start) = (text.frame.len(), text.text_start);
+        let mut buffer = Vec::with_capacity(text_bytes + HEADER_BYTES_MAX + bytes_hint);
+        buffer.resize(HEADER_BYTES_MAX, 0);
+        buffer.extend_from_slice(&text.frame);
+        let payload_start = buffer.len();
+        write(&mut buffer);
+        // The header's length is only known now; what stands before it moves up against it.
+        let (header, used) = frame_header(OPCODE_BINARY, buffer.len() - payload_start);
+        let start = HEADER_BYTES_MAX - used;
+        buffer.copy_within(HEADER_BYTES_MAX..payload_start, start);
+        buffer[payload_start - used..payload_start].copy_from_slice(&header[..used]);
+        let contiguous = Bytes::from(buffer).slice(start..);
+        let frame = contiguous.slice(..text_bytes);
+        let payload = contiguous.slice(text_bytes + used..);
+        Self { frame, text_start, attachments: Some([payload].into()), contiguous: Some(contiguous) }
+    }
+
     /// An event whose arguments are JSON text already. Without attachments it is a plain event: the stock
     /// JavaScript parser refuses a binary one that has none.
     ///
@@ -155,7 +181,7 @@ impl Outgoing {
 
     /// A binary message of Engine.IO without a text before it.
     pub fn binary_message(message: Bytes) -> Self {
-        Self { frame: Bytes::new(), text_start: 0, attachments: Some([message].into()) }
+        Self { frame: Bytes::new(), text_start: 0, attachments: Some([message].into()), contiguous: None }
     }
 
     /// Whether there is a text; only [`Outgoing::binary_message`] has none.
@@ -190,6 +216,15 @@ impl Outgoing {
             let (header, header_bytes) = frame_header(OPCODE_BINARY, payload.len());
             AttachmentFrame { header, header_bytes, payload }
         })
+    }
+
+    /// All of its WebSocket frames in one buffer, if that is how they stand. `None` means that they do not, and
+    /// are to be had one by one.
+    pub fn contiguous(&self) -> Option<&Bytes> {
+        match &self.contiguous {
+            None if self.attachments.is_none() => Some(&self.frame),
+            contiguous => contiguous.as_ref(),
+        }
     }
 
     /// How many bytes of WebSocket frames this is, attachments and headers included.
@@ -293,6 +328,6 @@ impl Draft {
         self.buffer[start..HEADER_BYTES_MAX].copy_from_slice(&header[..used]);
         let frame = Bytes::from(self.buffer).slice(start..);
         let attachments = if attachments.is_empty() { None } else { Some(attachments.into()) };
-        Outgoing { frame, text_start: used + 1, attachments }
+        Outgoing { frame, text_start: used + 1, attachments, contiguous: None }
     }
 }

@@ -216,6 +216,18 @@ impl Queue {
         Ok(())
     }
 
+    fn push_packet(&mut self, packet: &Outgoing) -> Result<(), OutboxError> {
+        if let Some(frames) = packet.contiguous() {
+            return self.push(frames.clone());
+        }
+        self.push(packet.frame())?;
+        for attachment in packet.attachment_frames() {
+            self.push(Bytes::copy_from_slice(attachment.header()))?;
+            self.push(attachment.payload.clone())?;
+        }
+        Ok(())
+    }
+
     fn fill<'a>(&'a self, parts: &mut [IoSlice<'a>]) -> usize {
         let mut sent = self.sent;
         let mut count = 0;
@@ -253,13 +265,7 @@ impl Outbox for Wire {
         if self.is_over.load(Ordering::Acquire) {
             return Err(OutboxError::Closed);
         }
-        let mut queue = self.queue();
-        queue.push(packet.frame())?;
-        for attachment in packet.attachment_frames() {
-            queue.push(Bytes::copy_from_slice(attachment.header()))?;
-            queue.push(attachment.payload.clone())?;
-        }
-        Ok(())
+        self.queue().push_packet(packet)
     }
 
     fn flush(&self) {
@@ -279,7 +285,14 @@ impl Outbox for Wire {
             return Ok(TickOutcome::Skipped);
         }
         let parts = match *tick {
-            TickView::Single(packet) => [packet.frame(), Bytes::new()],
+            TickView::Single(packet) => match packet.contiguous() {
+                Some(frames) => [frames.clone(), Bytes::new()],
+                None => {
+                    queue.push_packet(packet)?;
+                    self.write(&mut queue);
+                    return Ok(TickOutcome::Sent);
+                }
+            },
             TickView::Packets { buffer, own: None, .. } => [buffer.clone(), Bytes::new()],
             TickView::Packets { buffer, spans, own: Some(own) } => {
                 let own = spans[own].frame();
