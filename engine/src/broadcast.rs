@@ -239,7 +239,8 @@ mod tests {
         let frame = protocol::frame::FrameReader::new(&packet.attachments()[0]).unwrap();
         assert_eq!((frame.header().tick, frame.header().time_ms), (7, 350));
         assert_eq!(frame.groups().count(), 2);
-        let mut seen: Vec<_> = frame.entries().map(|entry| (entry.slot, entry.pose.head.position[0])).collect();
+        let mut seen: Vec<_> =
+            frame.entries().map(|entry| (entry.slot, entry.pose.head.position[0])).collect();
         seen.sort_by_key(|(slot, _)| *slot);
         assert_eq!(seen, [(0, 0.5), (3, 500.0), (9, 9.5)]);
     }

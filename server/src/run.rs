@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::drain;
 use crate::http::{Api, ApiParts};
 use crate::net::serve::{Body, Services, Site, accept};
-use crate::net::{cores, listen};
+use crate::net::{cores, descriptors, listen};
 use crate::storage::{OpenError, SqliteStore};
 use crate::transport::{SocketIo, TransportConfig};
 
@@ -68,6 +68,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     for note in &config.notes {
         tracing::warn!("{note}");
     }
+    descriptors::raise_limit(config.max_connections);
     let listeners = listen::bind(config.address, config.cores)
         .map_err(|error| RunError::Listen(config.address, error))?;
     let address = listeners[0].local_addr()?;
