@@ -9,6 +9,7 @@ use protocol::Outgoing;
 use protocol::error::{ClientError, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::allowance::Allowance;
 use crate::directory::{Directory, Lease, RoomShared};
 use crate::fanout::{Fanout, FanoutMessage};
 use crate::limits::{FANOUT_CAPACITY, MAILBOX_CAPACITY};
@@ -139,10 +140,17 @@ impl Engine {
     }
 
     /// A new session of `user`, whose way out is `outbox` and whose connection lives on `core`.
-    pub fn open_session(&self, user: User, outbox: Arc<dyn Outbox>, core: usize) -> Arc<Session> {
+    /// `allowance` is that connection's, and outlives the session with it.
+    pub fn open_session(
+        &self,
+        user: User,
+        outbox: Arc<dyn Outbox>,
+        core: usize,
+        allowance: Arc<Allowance>,
+    ) -> Arc<Session> {
         let id = SessionId(self.0.next_session.fetch_add(1, Ordering::Relaxed));
         let core = core % self.0.shards.len();
-        let session = Arc::new(Session::new(id, user, outbox, core, self.0.clone()));
+        let session = Arc::new(Session::new(id, user, outbox, core, allowance, self.0.clone()));
         self.0.sessions.insert(id, session.clone());
         self.0.metrics.sessions.inc();
         session

@@ -6,6 +6,7 @@
 //! command. The engine reads no clock, opens no socket and no file: what it needs of the world it asks for
 //! through [`ports`].
 
+pub mod allowance;
 pub mod broadcast;
 pub mod directory;
 pub mod engine;
@@ -22,6 +23,7 @@ mod sync;
 pub mod table;
 pub mod time;
 
+pub use allowance::Allowance;
 pub use directory::RoomShared;
 pub use engine::{Core, CreateError, Created, Engine, EngineConfig};
 pub use options::{RoomDefaults, RoomOptions, RoomRequest};

@@ -34,11 +34,17 @@ pub const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 /// Rooms that exist at once. Full: a join that would make one more, or its creation over HTTP, gets `limit`.
 pub const MAX_ROOMS: usize = 100_000;
 
-/// Reliable events of one session: this many at once…
+/// Reliable events of one connection: this many at once…
 pub const EVENT_BURST: u32 = 500;
 
 /// …and this many per second in the long run. Above: `rate_limited`. Poses do not count; the latest wins.
 pub const EVENTS_PER_SECOND: u32 = 200;
+
+/// An event counts once more for each so many bytes that it carries.
+pub const EVENT_UNIT_BYTES: usize = 1024;
+
+/// Refusals that a client may ignore before its connection is closed.
+pub const MAX_REFUSALS: u32 = 1_000;
 
 /// Bytes of one object as JSON. Above: `limit`.
 pub const MAX_OBJECT_BYTES: usize = 64 * 1024;

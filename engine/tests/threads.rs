@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::ports::{MemoryOutbox, PausedClock};
-use common::viewer::pose_numbered;
+use common::poses::pose_numbered;
 use engine::ports::NoStore;
 use engine::{Engine, EngineConfig, RoomDefaults, Session, User};
 use prometheus_client::registry::Registry;
@@ -21,6 +21,7 @@ use tokio::runtime::Builder;
 const CORES: usize = 3;
 const CLIENTS_PER_CORE: usize = 20;
 const STEPS: usize = 800;
+const ENCODINGS: [&str; 3] = ["json", "batch", "binary"];
 /// Only a bound for what hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -70,7 +71,7 @@ fn crowd(engine: &Engine, clock: &Arc<PausedClock>, core: usize) {
         for step in 0..STEPS {
             for client in &mut clients {
                 match random.random_range(0..10) {
-                    0..3 => client.join(random.random_range(0..4)),
+                    0..3 => client.join(random.random_range(0..4), ENCODINGS[random.random_range(0..3)]),
                     3 => client.emit("leave-room", "{}"),
                     4 => client.emit("user-update", r#"{"username":"x"}"#),
                     _ => client.session.update_pose(&pose_numbered(step as u32)),
@@ -100,7 +101,7 @@ impl Client {
         outbox.client().answers_only = true;
         let name: Arc<str> = name.into();
         let user = User { id: name.clone(), socket_id: name.clone(), username: name };
-        Self { session: engine.open_session(user, outbox.clone(), core), outbox, acks: 0 }
+        Self { session: engine.open_session(user, outbox.clone(), core, Arc::default()), outbox, acks: 0 }
     }
 
     fn emit(&mut self, name: &str, payload: &str) {
@@ -109,8 +110,8 @@ impl Client {
         self.session.handle(event, Vec::new(), Some(self.acks));
     }
 
-    fn join(&mut self, room: u32) {
-        self.emit("join-room", &format!(r#"{{"roomId":"room {room}"}}"#));
+    fn join(&mut self, room: u32, encoding: &str) {
+        self.emit("join-room", &format!(r#"{{"roomId":"room {room}","encoding":"{encoding}"}}"#));
     }
 
     async fn all_answered(&self) {

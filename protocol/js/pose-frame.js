@@ -1,5 +1,5 @@
-// A reader of pose frames and binary poses, written from PROTOCOL.md alone. It is what a browser client would
-// contain, and it shares nothing with the Rust reader, so that a mistake would have to be made twice.
+// A reader of pose frames and a reader and writer of binary poses, from PROTOCOL.md alone. It is what a browser
+// client would contain, and it shares nothing with the Rust code, so that a mistake would have to be made twice.
 
 const VERSION = 1
 const CELL_M = 32
@@ -101,4 +101,74 @@ export function readFrame(bytes) {
   }
   reader.end()
   return frame
+}
+
+/** Steps of a position from `origin`, as far as they reach. */
+function steps(position, origin, stepsPerM) {
+  return position.map((metres, axis) => {
+    const step = Math.round((metres - origin[axis]) * stepsPerM)
+    return Math.min(32767, Math.max(-32768, step))
+  })
+}
+
+/** A unit quaternion [x, y, z, w] of one of any length, or of Euler angles [x, y, z] in radians, order XYZ. */
+export function quaternionOf(rotation) {
+  if (rotation.length === 4) {
+    const length = Math.hypot(...rotation)
+    return rotation.map((component) => component / length)
+  }
+  // About x, then y, then z, each in the axes that the one before has turned.
+  return rotation
+    .map((angle, axis) => {
+      const turn = [0, 0, 0, Math.cos(angle / 2)]
+      turn[axis] = Math.sin(angle / 2)
+      return turn
+    })
+    .reduce(([ax, ay, az, aw], [bx, by, bz, bw]) => [
+      aw * bx + ax * bw + ay * bz - az * by,
+      aw * by - ax * bz + ay * bw + az * bx,
+      aw * bz + ax * by - ay * bx + az * bw,
+      aw * bw - ax * bx - ay * by - az * bz,
+    ])
+}
+
+/** Rounds each component by itself; a writer may do better. */
+function rotationBits(rotation) {
+  const unit = quaternionOf(rotation)
+  const sizes = unit.map(Math.abs)
+  const largest = sizes.indexOf(Math.max(...sizes))
+  const sign = unit[largest] < 0 ? -1 : 1
+  return unit
+    .filter((_, component) => component !== largest)
+    .map((component) => Math.round(((sign * component * Math.SQRT2 + 1) / 2) * 1023))
+    .reduce((bits, step) => bits * 1024 + step, largest)
+}
+
+/**
+ * Writes a pose as a client sends it, in the form that `readPose` gives; a rotation may also be three Euler angles.
+ * A hand that is more than 8 m from the head is brought nearer.
+ */
+export function writePose(pose) {
+  const hands = [pose.leftHand, pose.rightHand]
+  const bytes = new Uint8Array(17 + 10 * hands.filter(Boolean).length)
+  const view = new DataView(bytes.buffer)
+  let at = 0
+  const vector = (values) => {
+    for (const value of values) view.setInt16((at += 2) - 2, value, true)
+  }
+  const part = ({ rotation }, positionSteps) => {
+    vector(positionSteps)
+    view.setUint32((at += 4) - 4, rotationBits(rotation), true)
+  }
+  const { position } = pose.head
+  view.setUint8(at++, (pose.leftHand ? 1 : 0) + (pose.rightHand ? 2 : 0))
+  const cell = position.map((metres) => Math.round(metres / CELL_M))
+  const origin = cell.map((index) => index * CELL_M)
+  const headSteps = steps(position, origin, HEAD_STEPS_PER_M)
+  vector(cell)
+  part(pose.head, headSteps)
+  // From where the reader will see the head.
+  const seen = origin.map((metres, axis) => metres + headSteps[axis] / HEAD_STEPS_PER_M)
+  for (const hand of hands.filter(Boolean)) part(hand, steps(hand.position, seen, HAND_STEPS_PER_M))
+  return bytes
 }

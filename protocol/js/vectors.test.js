@@ -4,7 +4,7 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import test from 'node:test'
 import { Decoder, Encoder } from 'socket.io-parser'
-import { readFrame, readPose } from './pose-frame.js'
+import { quaternionOf, readFrame, readPose, writePose } from './pose-frame.js'
 
 const TOLERANCE = 1e-6
 const PLACEHOLDER = '_placeholder'
@@ -98,4 +98,27 @@ for (const [file, read] of [
       else assertClose(read(bytes), decoded)
     })
   }
+}
+
+/** The angle between two unit quaternions, in degrees. */
+function degreesBetween(a, b) {
+  const chord = (sign) => Math.hypot(...a.map((component, at) => component - sign * b[at]))
+  return (4 * Math.asin(Math.min(chord(1), chord(-1)) / 2) * 180) / Math.PI
+}
+
+for (const { name, hex, input, decoded } of load('poses.json').vectors.filter(({ input }) => input)) {
+  test(`poses.json, written: ${name}`, () => {
+    const bytes = writePose(input)
+    assert.equal(bytes.length, hex.length / 2)
+    const pose = readPose(bytes)
+    assert.deepEqual(Object.keys(pose), Object.keys(decoded))
+    for (const part of Object.keys(decoded)) {
+      assertClose(pose[part].position, decoded[part].position, part)
+      // Where plain rounding and the better neighbour part, both are the format's.
+      const degrees = degreesBetween(pose[part].rotation, quaternionOf(input[part].rotation))
+      assert.ok(degrees <= 0.28, `${part}: ${degrees}° off`)
+    }
+    // The cell may be another one, half-way between two; what it says may not.
+    assertClose(readPose(writePose(decoded)), decoded)
+  })
 }

@@ -17,6 +17,22 @@ pub use crate::view::{Point, View};
 /// The name of the hot event. A transport may look for it before it looks at anything else.
 pub const UPDATE_POSITION: &str = "update-position";
 
+/// Every event that a client may send.
+const NAMES: [&str; 12] = [
+    UPDATE_POSITION,
+    "join-room",
+    "leave-room",
+    "object-create",
+    "object-update",
+    "object-delete",
+    "user-update",
+    "room-message",
+    "signal",
+    "view",
+    "time-sync",
+    "worker-task",
+];
+
 /// An event from a client, checked.
 #[derive(Debug, Clone)]
 pub enum ClientEvent<'a> {
@@ -132,6 +148,11 @@ pub struct WorkerTask<'a> {
 }
 
 impl<'a> ClientEvent<'a> {
+    /// Whether the contract knows an event of this name.
+    pub fn is_known(name: &str) -> bool {
+        NAMES.contains(&name)
+    }
+
     /// Reads the event `name` with the JSON text of its first argument (empty if it came with none).
     /// `None` for a name that the contract does not know: such events are ignored.
     ///
@@ -341,6 +362,10 @@ mod tests {
     #[test]
     fn a_name_that_the_contract_does_not_know_is_no_error() {
         assert!(matches!(ClientEvent::parse("no-such-event", "nonsense"), Ok(None)));
+        assert!(!ClientEvent::is_known("no-such-event"));
+        for name in NAMES {
+            assert!(!matches!(ClientEvent::parse(name, "{}"), Ok(None)), "{name}");
+        }
     }
 
     #[test]

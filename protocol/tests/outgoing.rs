@@ -39,6 +39,16 @@ fn check(outgoing: &Outgoing, text: &str) {
     assert_eq!(outgoing.wire_bytes(), wire_bytes);
 }
 
+/// All of a packet's WebSocket frames, got one by one and put together.
+fn concatenated(outgoing: &Outgoing) -> Vec<u8> {
+    let mut bytes = outgoing.frame().to_vec();
+    for frame in outgoing.attachment_frames() {
+        bytes.extend_from_slice(frame.header());
+        bytes.extend_from_slice(frame.payload);
+    }
+    bytes
+}
+
 #[test]
 fn every_kind_has_its_text() {
     check(&Outgoing::connect("/", "abc"), r#"0{"sid":"abc"}"#);
@@ -64,6 +74,48 @@ fn attachments_make_a_packet_binary() {
     assert_eq!(event.attachments(), attachments);
     check(&Outgoing::ack_raw("/x", 3, placeholder, attachments), &format!("61-/x,3[{placeholder}]"));
     check(&Outgoing::binary_event_raw("a", "1", Vec::new()), r#"2["a",1]"#);
+}
+
+#[test]
+fn an_attachment_written_in_place_goes_out_like_any_other() {
+    // Around the borders of the header's lengths, and guesses that need not be right.
+    for len in [0, 1, 125, 126, 127, 65_535, 65_536, 65_537] {
+        for hint in [0, len, 2 * len + 1] {
+            let payload: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+            let in_place = Outgoing::attachment_event("pose-frame", hint, |out| out.extend(&payload));
+            let args = r#"{"_placeholder":true,"num":0}"#;
+            let apart = Outgoing::binary_event_raw("pose-frame", args, vec![payload.clone().into()]);
+            check(&in_place, &format!(r#"51-["pose-frame",{args}]"#));
+            assert_eq!(in_place.text(), apart.text());
+            assert_eq!(in_place.frame(), apart.frame());
+            assert_eq!(in_place.attachments(), [payload], "{len}");
+            assert_eq!(in_place.wire_bytes(), apart.wire_bytes());
+            assert_eq!(concatenated(&in_place), concatenated(&apart), "{len}");
+            let contiguous = in_place.contiguous().expect("it was written in place");
+            assert_eq!(contiguous, &concatenated(&apart), "{len}");
+            assert_eq!(contiguous.as_ptr(), in_place.frame().as_ptr(), "nothing was copied");
+            assert_eq!(apart.contiguous(), None);
+        }
+    }
+}
+
+#[test]
+fn what_was_written_before_stays_in_front_of_an_attachment() {
+    // Names of all lengths, so that the text's own header has each of its lengths too.
+    for name_len in [1, 80, 81, 82, 83, 125, 126, 65_490, 65_500, 65_536] {
+        let name = "x".repeat(name_len);
+        let event = Outgoing::attachment_event(&name, 0, |out| out.extend([1, 2, 3]));
+        check(&event, &format!(r#"51-["{name}",{{"_placeholder":true,"num":0}}]"#));
+        assert_eq!(event.contiguous().unwrap(), &concatenated(&event), "{name_len}");
+    }
+}
+
+#[test]
+fn a_packet_without_attachments_is_contiguous() {
+    for packet in [Outgoing::event_raw("a", "1"), Outgoing::message("hello"), Outgoing::disconnect("/")] {
+        assert_eq!(packet.contiguous(), Some(&packet.frame()));
+    }
+    assert_eq!(Outgoing::binary_message(Bytes::from_static(b"ab")).contiguous(), None);
 }
 
 #[test]

@@ -92,7 +92,7 @@ impl Application for App {
             socket_id: sid.as_str().into(),
             username: claims.username.as_str().into(),
         };
-        let session = self.engine.open_session(user, link.outbox.clone(), link.core);
+        let session = self.engine.open_session(user, link.outbox.clone(), link.core, link.allowance.clone());
         Ok(Accepted { session, sid })
     }
 
@@ -119,7 +119,17 @@ impl Application for App {
         attachments: Vec<Bytes>,
         ack: Option<u64>,
     ) {
-        if event.name == UPDATE_POSITION && !attachments.is_empty() {
+        let is_pose = event.name == UPDATE_POSITION;
+        // Unknown events are only counted, and poses without an answer are held back by their newest alone.
+        if !ClientEvent::is_known(&event.name) {
+            self.unknown_events.inc();
+            return;
+        }
+        let bytes = event.args.len() + attachments.iter().map(Bytes::len).sum::<usize>();
+        if (!is_pose || ack.is_some()) && !session.pay(bytes, ack) {
+            return;
+        }
+        if is_pose && !attachments.is_empty() {
             return Self::pose_attachment(session, &attachments, ack);
         }
         match ClientEvent::parse(&event.name, event.first_raw()) {
@@ -127,9 +137,7 @@ impl Application for App {
             Ok(Some(ClientEvent::TimeSync)) => self.time_sync(session, ack),
             Ok(Some(ClientEvent::WorkerTask(task))) => refuse_task(session, &task, ack),
             Ok(Some(event)) => session.handle(event, attachments, ack),
-            Ok(None) => {
-                self.unknown_events.inc();
-            }
+            Ok(None) => {}
             Err(error) => session.refuse(ack, &error),
         }
     }

@@ -18,7 +18,7 @@ use crate::room::{AckId, Command};
 const ENVELOPE_BYTES: usize = 1024;
 
 impl Session {
-    /// Carries out an event other than a pose, or tells the client why not. `attachments` are those of the
+    /// Carries out an event that has been [paid](Session::pay) for, or tells the client why not. `attachments` are those of the
     /// packet that brought it.
     pub fn handle(self: &Arc<Self>, event: ClientEvent<'_>, attachments: Vec<Bytes>, ack: AckId) {
         if let Err(error) = self.try_handle(event, attachments, ack) {
@@ -32,7 +32,6 @@ impl Session {
         attachments: Vec<Bytes>,
         ack: AckId,
     ) -> Result<(), ClientError> {
-        self.spend_allowance()?;
         let takes_attachments = matches!(event, ClientEvent::RoomMessage(_) | ClientEvent::Signal(_));
         if !attachments.is_empty() && !takes_attachments {
             return Err(ClientError::bad_request("this event takes no attachments"));

@@ -10,14 +10,13 @@ use protocol::error::{ClientError, ErrorCode};
 use protocol::{Outgoing, Pose};
 use tokio::sync::mpsc::error::TrySendError;
 
+use crate::allowance::{Allowance, Verdict};
 use crate::directory::{Lease, RoomShared};
 use crate::engine::Inner;
-use crate::limits::{EVENT_BURST, EVENTS_PER_SECOND};
 use crate::metrics::{CommandRefused, PoseDropped};
 use crate::ports::{CloseReason, Outbox};
 use crate::room::{AckId, Command, SessionId, User, error_packet};
 use crate::shard::ShardMessage;
-use crate::time::Time;
 
 /// A member's way to its pose slot.
 #[derive(Debug)]
@@ -33,6 +32,8 @@ pub struct Session {
     user: User,
     core: usize,
     outbox: Arc<dyn Outbox>,
+    /// Its connection's.
+    allowance: Arc<Allowance>,
     engine: Arc<Inner>,
     /// Where poses go. Read for every pose, without a lock; written when a room is entered or left.
     membership: ArcSwapOption<Membership>,
@@ -56,13 +57,6 @@ struct Seat {
     /// The newest pose that came while a join is on its way.
     early_pose: Option<Pose>,
     closed: bool,
-    allowance: Allowance,
-}
-
-/// How many more events the session may send now: a token bucket.
-struct Allowance {
-    millitokens: u64,
-    refilled: Time,
 }
 
 impl Session {
@@ -71,21 +65,21 @@ impl Session {
         user: User,
         outbox: Arc<dyn Outbox>,
         core: usize,
+        allowance: Arc<Allowance>,
         engine: Arc<Inner>,
     ) -> Self {
-        let allowance =
-            Allowance { millitokens: u64::from(EVENT_BURST) * 1000, refilled: engine.clock.now() };
         Self {
             id,
             user,
             core,
             outbox,
+            allowance,
             engine,
             membership: ArcSwapOption::empty(),
             joining: AtomicBool::new(false),
             seat_key: AtomicU64::new(NO_ROOM),
             departures: AtomicUsize::new(0),
-            seat: Mutex::new(Seat { room: None, turn: 0, early_pose: None, closed: false, allowance }),
+            seat: Mutex::new(Seat { room: None, turn: 0, early_pose: None, closed: false }),
         }
     }
 
@@ -211,13 +205,19 @@ impl Session {
         }
     }
 
-    fn spend_allowance(&self) -> Result<(), ClientError> {
-        let now = self.engine.clock.now();
-        if self.seat().allowance.spend(now) {
-            return Ok(());
+    /// Pays for an event that carries `bytes` bytes, before it is looked at. `false`: it is not to be carried out,
+    /// and the client has been told.
+    pub fn pay(self: &Arc<Self>, bytes: usize, ack: AckId) -> bool {
+        match self.allowance.spend(bytes, self.engine.clock.now()) {
+            Verdict::Granted => return true,
+            Verdict::Refused => {
+                let error = ClientError::new(ErrorCode::RateLimited, "too many events, slow down");
+                self.refuse(ack, &error);
+            }
+            Verdict::Hopeless => self.end(CloseReason::ProtocolError),
         }
         self.engine.metrics.command_refused(CommandRefused::RateLimited);
-        Err(ClientError::new(ErrorCode::RateLimited, "too many events, slow down"))
+        false
     }
 
     fn give_up_seat(self: &Arc<Self>, seat: &mut Seat) {
@@ -291,21 +291,6 @@ impl Session {
     fn seat(&self) -> MutexGuard<'_, Seat> {
         // Nothing that holds this lock can panic half-way through a change.
         self.seat.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Allowance {
-    fn spend(&mut self, now: Time) -> bool {
-        let earned = now.since(self.refilled).as_millis() as u64 * u64::from(EVENTS_PER_SECOND);
-        if earned > 0 {
-            self.millitokens = (self.millitokens + earned).min(u64::from(EVENT_BURST) * 1000);
-            self.refilled = now;
-        }
-        let enough = self.millitokens >= 1000;
-        if enough {
-            self.millitokens -= 1000;
-        }
-        enough
     }
 }
 

@@ -2,5 +2,6 @@
 #![allow(dead_code, reason = "every test binary compiles all of this and uses some")]
 
 pub(crate) mod ports;
+pub(crate) mod poses;
 pub(crate) mod viewer;
 pub(crate) mod world;

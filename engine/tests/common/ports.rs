@@ -158,7 +158,8 @@ impl Outbox for MemoryOutbox {
             Reading::Prompt => client.ticks.push(self.clock.now()),
         }
         match tick {
-            TickView::Single(packet) => client.read(packet.text()),
+            TickView::Single(_) if client.answers_only => {}
+            TickView::Single(packet) => client.viewer.outgoing(packet),
             TickView::Packets { buffer, spans, own } => {
                 for (_, span) in spans.iter().enumerate().filter(|(index, _)| Some(*index) != *own) {
                     client.read(std::str::from_utf8(&buffer[span.text()]).unwrap());

@@ -3,11 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use protocol::{Packet, PacketKind};
+use protocol::frame::{FLAG_FULL, FrameReader};
+use protocol::{Outgoing, Packet, PacketKind, Pose};
 use serde_json::Value;
 
-/// Members of a user's JSON that make up its pose.
-const POSE_MEMBERS: [&str; 4] = ["position", "rotation", "leftHand", "rightHand"];
+use super::poses::{POSE_MEMBERS, assert_near, pose_json, pose_of};
+
+/// What goes before each frame of poses.
+const FRAME_TEXT: &str = r#"51-["pose-frame",{"_placeholder":true,"num":0}]"#;
 
 /// What one client knows.
 #[derive(Debug, Default)]
@@ -19,6 +22,12 @@ pub(crate) struct Viewer {
     pub(crate) returning: bool,
     /// Everybody in the room, itself included, by socketId.
     pub(crate) users: BTreeMap<String, Value>,
+    /// The poses that frames have shown since its welcome, by slot. They are newer than those in `users`.
+    framed: BTreeMap<u16, Pose>,
+    /// Who was in each frame since they were last taken.
+    pub(crate) frames: Vec<Frame>,
+    /// The newest frame's tick since its welcome.
+    newest_tick: Option<u32>,
     /// The room's objects by id. `None` as the version: it cannot be known from what was told.
     pub(crate) objects: BTreeMap<String, (Option<u64>, Value)>,
     /// The answers by ack id.
@@ -34,6 +43,13 @@ pub(crate) struct Viewer {
     poses_seen: usize,
 }
 
+/// A frame in short.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) is_full: bool,
+    pub(crate) slots: BTreeSet<u16>,
+}
+
 impl Viewer {
     pub(crate) fn new(socket_id: &str) -> Self {
         Self { socket_id: socket_id.to_owned(), ..Self::default() }
@@ -44,8 +60,26 @@ impl Viewer {
         self.inside = false;
         self.returning = false;
         self.users.clear();
+        self.framed.clear();
+        self.newest_tick = None;
         self.objects.clear();
         self.newest_message.clear();
+    }
+
+    /// The slot of somebody whom it knows.
+    pub(crate) fn slot_of(&self, socket_id: &str) -> u16 {
+        slot(&self.users[socket_id])
+    }
+
+    /// It sees this other member in this pose: exactly, if it takes JSON, and as nearly as a frame can say it, if
+    /// a frame has said it.
+    #[track_caller]
+    pub(crate) fn assert_sees(&self, other: &str, truth: &Pose) {
+        let what = format!("{other} as {} sees it", self.socket_id);
+        match self.framed.get(&self.slot_of(other)) {
+            Some(seen) => assert_near(seen, truth, &what),
+            None => assert_eq!(pose_of(&self.users[other]), pose_json(truth), "{what}"),
+        }
     }
 
     /// How many poses of others it has been shown.
@@ -53,7 +87,47 @@ impl Viewer {
         self.poses_seen
     }
 
-    /// Reads one Socket.IO packet.
+    /// Reads one Socket.IO packet, with its attachments.
+    pub(crate) fn outgoing(&mut self, packet: &Outgoing) {
+        match packet.attachments() {
+            [] => self.packet(packet.text()),
+            [frame] => {
+                assert_eq!(packet.text(), FRAME_TEXT);
+                self.pose_frame(frame);
+            }
+            more => panic!("{} attachments", more.len()),
+        }
+    }
+
+    fn pose_frame(&mut self, bytes: &[u8]) {
+        if self.returning {
+            return;
+        }
+        assert!(self.inside, "{} is in no room and gets a frame", self.socket_id);
+        let frame = FrameReader::new(bytes).unwrap();
+        let tick = frame.header().tick;
+        assert!(
+            self.newest_tick.is_none_or(|newest| newest < tick),
+            "tick {tick} after {:?}",
+            self.newest_tick
+        );
+        self.newest_tick = Some(tick);
+        let known: BTreeSet<u16> = self.users.values().map(slot).collect();
+        let mut slots = BTreeSet::new();
+        for entry in frame.entries() {
+            assert!(known.contains(&entry.slot), "{} is shown the empty slot {}", self.socket_id, entry.slot);
+            assert!(slots.insert(entry.slot), "slot {} is twice in one frame", entry.slot);
+            self.framed.insert(entry.slot, entry.pose);
+        }
+        let own = self.slot_of(&self.socket_id);
+        assert!(slots.iter().any(|slot| *slot != own), "{} gets a frame of nobody else", self.socket_id);
+        let is_full = frame.header().flags & FLAG_FULL != 0;
+        assert!(!is_full || slots == known, "a full frame with {slots:?} of {known:?}");
+        self.poses_seen += slots.len();
+        self.frames.push(Frame { is_full, slots });
+    }
+
+    /// Reads one Socket.IO packet without attachments.
     pub(crate) fn packet(&mut self, text: &str) {
         let packet = Packet::decode(text).unwrap_or_else(|error| panic!("{error}: {text}"));
         if packet.kind == PacketKind::Ack {
@@ -123,6 +197,8 @@ impl Viewer {
         self.inside = true;
         self.returning = false;
         self.newest_message.clear();
+        self.framed.clear();
+        self.newest_tick = None;
         self.users = users.iter().map(|user| (string(&user["socketId"]), user.clone())).collect();
         assert_eq!(self.users.len(), users.len(), "somebody is listed twice");
         assert!(self.users.contains_key(&self.socket_id), "the joiner is in its own list");
@@ -149,7 +225,8 @@ impl Viewer {
         };
         assert_ne!(socket_id, self.socket_id, "nobody is told of its own departure");
         self.newest_message.remove(user_id);
-        self.users.remove(&socket_id);
+        let user = self.users.remove(&socket_id).unwrap();
+        self.framed.remove(&slot(&user));
     }
 
     fn moved(&mut self, payload: &Value) {
@@ -158,6 +235,8 @@ impl Viewer {
         for name in POSE_MEMBERS {
             user[name] = payload[name].clone();
         }
+        let slot = slot(user);
+        self.framed.remove(&slot);
     }
 
     /// Messages of one sender are numbered without gaps.
@@ -186,31 +265,8 @@ impl Viewer {
     }
 }
 
-/// The members of a user's JSON that are its pose.
-pub(crate) fn pose_of(user: &Value) -> Value {
-    let members = POSE_MEMBERS.iter().filter(|name| !user[**name].is_null());
-    members.map(|name| ((*name).to_owned(), user[*name].clone())).collect()
-}
-
-/// The members that a pose has as JSON.
-pub(crate) fn pose_json(pose: &protocol::Pose) -> Value {
-    let mut out = vec![b'{'];
-    pose.write_json_members(&mut out);
-    out.push(b'}');
-    serde_json::from_slice(&out).unwrap()
-}
-
-/// A pose unlike every other of a different number, with hands now and then.
-pub(crate) fn pose_numbered(number: u32) -> protocol::Pose {
-    let mut pose = protocol::Pose::INITIAL;
-    pose.head.position = [number as f32, 1.5, (number % 7) as f32];
-    if number.is_multiple_of(3) {
-        pose.left_hand = Some(protocol::Part {
-            position: [number as f32 + 0.5, 1.0, 0.0],
-            rotation: protocol::Rotation::Quaternion([0.0, 0.0, 0.0, 1.0]),
-        });
-    }
-    pose
+fn slot(user: &Value) -> u16 {
+    user["slot"].as_u64().and_then(|slot| u16::try_from(slot).ok()).unwrap()
 }
 
 fn string(value: &Value) -> String {

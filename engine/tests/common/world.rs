@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::ports::{MemoryOutbox, MemoryStore, PausedClock, Reading, StorePort, lagging};
-use super::viewer::{pose_json, pose_numbered, pose_of};
+use super::poses::pose_numbered;
 
 /// Shards and fan-outs of an engine under test.
 pub(crate) const CORES: usize = 3;
@@ -77,7 +77,7 @@ impl World {
             socket_id: name.as_str().into(),
             username: format!("person {index}").into(),
         };
-        let session = self.engine.open_session(user, outbox.clone(), index % CORES);
+        let session = self.engine.open_session(user, outbox.clone(), index % CORES, Arc::default());
         self.people.push(Person {
             name,
             session,
@@ -94,10 +94,16 @@ impl World {
 
     /// Lets `count` new clients into `room`.
     pub(crate) fn connect_into(&mut self, count: usize, room: &str) -> Vec<usize> {
-        (0..count)
-            .map(|_| {
+        self.connect_all(&vec!["json"; count], room)
+    }
+
+    /// Lets a new client into `room` for each of these encodings.
+    pub(crate) fn connect_all(&mut self, encodings: &[&str], room: &str) -> Vec<usize> {
+        encodings
+            .iter()
+            .map(|encoding| {
                 let person = self.connect();
-                self.people[person].join(room, "json");
+                self.people[person].join(room, encoding);
                 person
             })
             .collect()
@@ -127,8 +133,7 @@ impl World {
             assert_eq!(seen, expected, "who is in {room}, as {} sees it", person.name);
             for other in there.iter().filter(|other| other.name != person.name) {
                 let pose = other.pose.map_or(protocol::Pose::INITIAL, pose_numbered);
-                let seen = pose_of(&client.viewer.users[&other.name]);
-                assert_eq!(seen, pose_json(&pose), "{} as {} sees it", other.name, person.name);
+                client.viewer.assert_sees(&other.name, &pose);
             }
             // Its own objects a client knows by the answers that it got.
             let mine = format!("{index}-");
@@ -185,7 +190,9 @@ impl Person {
         let text = payload.to_string();
         let event = ClientEvent::parse(name, &text).unwrap().unwrap();
         self.next_ack += 1;
-        self.session.handle(event, Vec::new(), Some(self.next_ack));
+        if self.session.pay(0, Some(self.next_ack)) {
+            self.session.handle(event, Vec::new(), Some(self.next_ack));
+        }
         self.next_ack
     }
 

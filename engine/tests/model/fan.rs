@@ -8,18 +8,21 @@ use engine::room::{Audience, Entry, Flush};
 use protocol::event::Encoding;
 
 use super::operation::SESSIONS;
+use super::run::TICK_HZ;
 use crate::common::viewer::Viewer;
 
 /// Viewers by slot, and every session's picture.
 pub(crate) struct Fan {
     viewers: BTreeMap<u16, (u64, Encoding)>,
     pub(crate) pictures: Vec<Viewer>,
+    /// For each session that takes frames: how many ticks ago it was last shown each of the other slots.
+    unseen: BTreeMap<u64, BTreeMap<u16, u32>>,
 }
 
 impl Fan {
     pub(crate) fn new() -> Self {
         let pictures = (0..SESSIONS).map(|session| Viewer::new(&format!("s{session}"))).collect();
-        Self { viewers: BTreeMap::new(), pictures }
+        Self { viewers: BTreeMap::new(), pictures, unseen: BTreeMap::new() }
     }
 
     pub(crate) fn flush(&mut self, flush: &Flush<u64>) {
@@ -27,6 +30,7 @@ impl Fan {
             let viewer = self.viewers.remove(slot);
             assert!(viewer.is_none_or(|(viewer, _)| viewer == *session), "slot {slot} was somebody else's");
             self.pictures[*session as usize].step_out();
+            self.unseen.remove(session);
         }
         for entry in &flush.entries {
             for (session, _) in
@@ -39,6 +43,7 @@ impl Fan {
             let picture = &mut self.pictures[joined.session as usize];
             let welcome = [joined.reply.as_ref(), flush.users.as_ref(), flush.objects.as_ref()];
             welcome.into_iter().flatten().for_each(|packet| picture.packet(packet.text()));
+            self.unseen.remove(&joined.session);
             let before = self.viewers.insert(joined.slot, (joined.session, joined.encoding));
             assert!(before.is_none_or(|(viewer, _)| viewer == joined.session), "two in slot {}", joined.slot);
             if before.is_none() {
@@ -55,9 +60,12 @@ impl Fan {
     }
 
     pub(crate) fn tick(&mut self, poses: &TickPoses) {
-        for (&slot, &(session, encoding)) in &self.viewers {
+        let viewers: Vec<_> = self.viewers.iter().map(|(slot, viewer)| (*slot, *viewer)).collect();
+        for (slot, (session, encoding)) in viewers {
             let picture = &mut self.pictures[session as usize];
             match encoding {
+                Encoding::Binary => self.binary_tick(poses, slot, session),
+                _ if poses.moved == 0 => assert!(poses.json.is_none() && poses.batch.is_none()),
                 Encoding::Json => {
                     let view = poses.json.as_ref().expect("somebody wants JSON").view(slot);
                     let Some(TickView::Packets { buffer, spans, own }) = view else { continue };
@@ -65,13 +73,32 @@ impl Fan {
                         picture.packet(std::str::from_utf8(&buffer[span.text()]).unwrap());
                     }
                 }
-                _ => {
+                Encoding::Batch => {
                     if let Some(packet) = poses.batch.as_ref().expect("somebody wants batches").view(slot) {
-                        picture.packet(packet.text());
+                        picture.outgoing(&packet);
                     }
                 }
             }
         }
+    }
+
+    fn binary_tick(&mut self, poses: &TickPoses, slot: u16, session: u64) {
+        let picture = &mut self.pictures[session as usize];
+        picture.frames.clear();
+        if let Some(packet) = poses.binary.as_ref().and_then(|binary| binary.view(slot)) {
+            picture.outgoing(packet);
+        }
+        let shown = |slot: &u16| picture.frames.iter().any(|frame| frame.slots.contains(slot));
+        let unseen = self.unseen.entry(session).or_default();
+        *unseen = picture
+            .users
+            .keys()
+            .map(|other| picture.slot_of(other))
+            .filter(|other| *other != slot)
+            .map(|other| (other, if shown(&other) { 0 } else { unseen.get(&other).unwrap_or(&0) + 1 }))
+            .collect();
+        let missing = unseen.iter().find(|(_, ticks)| **ticks >= TICK_HZ);
+        assert_eq!(missing, None, "s{session} is not shown everybody within a second");
     }
 }
 

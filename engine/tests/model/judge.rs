@@ -2,7 +2,7 @@
 
 use engine::User;
 use engine::room::Command;
-use protocol::event::{Encoding, ObjectUpdate};
+use protocol::event::ObjectUpdate;
 use protocol::{Members, Outgoing};
 use serde_json::{Value, json};
 
@@ -15,10 +15,9 @@ impl Run {
     pub(super) fn parse(&self, operation: &Operation) -> (u64, bool, Command) {
         let value = self.counter;
         match *operation {
-            Operation::Join { who, batch, password, ack } => {
+            Operation::Join { who, encoding, password, ack } => {
                 let name = |kind: &str| format!("{kind}{who}").as_str().into();
                 let user = User { id: name("u"), socket_id: name("s"), username: name("name ") };
-                let encoding = if batch { Encoding::Batch } else { Encoding::Json };
                 let password = match password {
                     Password::Right => Some("sesame".to_owned()),
                     Password::Wrong => Some("Sesame".to_owned()),

@@ -2,6 +2,7 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use protocol::event::Encoding;
 
 /// Sessions that take part.
 pub(crate) const SESSIONS: u64 = 9;
@@ -50,7 +51,7 @@ pub(crate) enum To {
 pub(crate) enum Operation {
     Join {
         who: u64,
-        batch: bool,
+        encoding: Encoding,
         password: Password,
         ack: bool,
     },
@@ -121,8 +122,8 @@ fn operation() -> impl Strategy<Value = Operation> {
     let ack = || prop::bool::weighted(0.6);
     let rarely = || prop::bool::weighted(0.1);
     prop_oneof![
-        8 => (who(), any::<bool>(), password(), ack())
-            .prop_map(|(who, batch, password, ack)| Operation::Join { who, batch, password, ack }),
+        8 => (who(), encoding(), password(), ack())
+            .prop_map(|(who, encoding, password, ack)| Operation::Join { who, encoding, password, ack }),
         4 => (who(), ack()).prop_map(|(who, ack)| Operation::Leave { who, ack }),
         6 => who().prop_map(|who| Operation::Move { who }),
         4 => (who(), object(), rarely(), ack())
@@ -139,6 +140,10 @@ fn operation() -> impl Strategy<Value = Operation> {
         4 => prop::bool::weighted(0.6).prop_map(|ok| Operation::Stored { ok }),
         2 => Just(Operation::StoreAgain),
     ]
+}
+
+fn encoding() -> impl Strategy<Value = Encoding> {
+    prop_oneof![Just(Encoding::Json), Just(Encoding::Batch), Just(Encoding::Binary)]
 }
 
 fn password() -> impl Strategy<Value = Password> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::broadcast::TickPoses;
 use engine::limits::PRESENCE_INTERVAL;
 use engine::options::Password as Digest;
 use engine::ports::{RoomWrite, StoredObject};
@@ -14,7 +15,10 @@ use serde_json::{Value, json};
 use super::fan::Fan;
 use super::operation::{Operation, SESSIONS, Setup};
 use super::truth::Truth;
-use crate::common::viewer::{pose_json, pose_numbered, pose_of};
+use crate::common::poses::pose_numbered;
+
+/// Ticks within which everybody is repeated to who takes frames.
+pub(super) const TICK_HZ: u32 = 20;
 
 /// A change that is with the store, as the model knows it.
 pub(super) struct Storing {
@@ -44,7 +48,7 @@ impl Run {
         let options = RoomOptions {
             max_users: setup.max_users,
             persistent: setup.persistent,
-            tick_hz: 20,
+            tick_hz: TICK_HZ,
             password: setup.password.then(|| Digest::new("sesame", [3; 16])),
         };
         let now = Time::from_micros(1_000_000_000);
@@ -86,8 +90,8 @@ impl Run {
 
     /// Everybody goes, everything is stored, nothing is left.
     pub(crate) fn finish(mut self) {
-        self.tick();
-        self.check_poses();
+        // A second without moves; the fan sees to it that everybody is shown.
+        (0..=TICK_HZ).for_each(|_| self.tick());
         for who in 0..SESSIONS {
             self.step(&Operation::Leave { who, ack: true });
         }
@@ -134,7 +138,11 @@ impl Run {
     fn tick(&mut self) {
         let mut effects = Vec::new();
         self.room.handle_tick(self.now, &mut effects);
+        let is_silent = !effects.iter().any(|effect| matches!(effect, Effect::Tick(_)));
         self.spoken(effects);
+        if is_silent {
+            self.fan.tick(&TickPoses::default());
+        }
         self.check_poses();
     }
 
@@ -254,14 +262,10 @@ impl Run {
     /// To be called after a tick.
     fn check_poses(&self) {
         for who in self.truth.members.keys() {
-            let users = &self.fan.pictures[*who as usize].users;
+            let picture = &self.fan.pictures[*who as usize];
             for (other, about) in self.truth.members.iter().filter(|(other, _)| *other != who) {
                 let pose = about.pose.map_or(protocol::Pose::INITIAL, pose_numbered);
-                assert_eq!(
-                    pose_of(&users[&format!("s{other}")]),
-                    pose_json(&pose),
-                    "s{other} as s{who} sees it"
-                );
+                picture.assert_sees(&format!("s{other}"), &pose);
             }
         }
     }

@@ -87,11 +87,9 @@ impl<U: Upper> Handler for EngineIoHandler<U> {
                 None
             }
         };
-        let link = Link {
-            outbox: Arc::new(EngineIoOutbox::new(&socket, stream)),
-            query: socket.req_parts.uri.query().unwrap_or_default().into(),
-            core: cores::current(),
-        };
+        let outbox = Arc::new(EngineIoOutbox::new(&socket, stream));
+        let query = socket.req_parts.uri.query().unwrap_or_default().into();
+        let link = Link::new(outbox, query, cores::current());
         socket.data.0.get_or_init(|| self.upper.open(link));
     }
 

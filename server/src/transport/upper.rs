@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use engine::Allowance;
 use engine::ports::Outbox;
 
 /// A protocol above Engine.IO. For one connection its methods are called one at a time, except that a polling
@@ -33,6 +34,15 @@ pub struct Link {
     pub query: Arc<str>,
     /// The core on which the connection lives.
     pub core: usize,
+    /// How much the client may say, in whatever sessions.
+    pub allowance: Arc<Allowance>,
+}
+
+impl Link {
+    /// The link of a new connection.
+    pub fn new(outbox: Arc<dyn Outbox>, query: Arc<str>, core: usize) -> Self {
+        Self { outbox, query, core, allowance: Arc::default() }
+    }
 }
 
 impl std::fmt::Debug for Link {

@@ -70,7 +70,7 @@ pub(super) async fn drive<U: Upper>(
     wire.open(times);
     heartbeats.watch(&wire, times);
     let outbox: Arc<dyn Outbox> = wire.clone();
-    let above = upper.open(Link { outbox, query, core: cores::current() });
+    let above = upper.open(Link::new(outbox, query, cores::current()));
     let reader = Reader::new(MAX_PACKET_BYTES + MESSAGE_OVERHEAD_BYTES);
     let mut connection = Connection { input, reader, partial: early.to_vec(), wire, upper, above, times };
     connection.serve().await;
