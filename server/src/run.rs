@@ -93,7 +93,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let times = transport_config(&config);
     let services = Services::new(SOCKET_IO_PATH, upper, Arc::new(api), config.cores, times, connections);
     for (index, (core, listener)) in engine_cores.into_iter().zip(listeners).enumerate() {
-        spawn_core(index, core, listener, services.clone())?;
+        spawn_core((index, config.cores), core, listener, services.clone())?;
     }
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -144,14 +144,14 @@ fn transport_config(config: &Config) -> TransportConfig {
 
 /// Starts the thread of one core: its rooms, its viewers, its connections. It ends with the process.
 fn spawn_core(
-    index: usize,
+    (index, count): (usize, usize),
     core: Core,
     listener: TcpListener,
     services: Services<SocketIo<App>, Api>,
 ) -> Result<(), RunError> {
     let runtime = Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name(format!("core-{index}")).spawn(move || {
-        cores::claim(index);
+        cores::claim(index, count);
         runtime.block_on(async {
             tokio::spawn(core.fanout.run());
             match tokio::net::TcpListener::from_std(listener) {

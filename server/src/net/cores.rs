@@ -11,14 +11,16 @@ pub fn current() -> usize {
     CURRENT.get()
 }
 
-/// Makes the calling thread the one of core `index`, and binds it to the `index`th processor that the process may
-/// run on. A system that does not allow it runs all the same, only less evenly.
-pub fn claim(index: usize) {
+/// Makes the calling thread the one of core `index` of `count`, and binds it to a processor of its own.
+///
+/// It is bound only if there are as many cores as processors that the process may run on. With fewer (a container's
+/// share of a large machine, say) each such process would choose the same first processors and leave the others
+/// idle; the system's scheduler sees further. A system that does not allow it runs all the same, only less evenly.
+pub fn claim(index: usize, count: usize) {
     CURRENT.set(index);
-    let bound = core_affinity::get_core_ids()
-        .and_then(|ids| ids.get(index).copied())
-        .is_some_and(core_affinity::set_for_current);
-    if !bound {
-        tracing::debug!(core = index, "this thread is not bound to a core");
+    let processors = core_affinity::get_core_ids().unwrap_or_default();
+    let own = if processors.len() == count { processors.get(index).copied() } else { None };
+    if !own.is_some_and(core_affinity::set_for_current) {
+        tracing::debug!(core = index, "this thread is not bound to a processor");
     }
 }
