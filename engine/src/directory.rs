@@ -9,7 +9,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use protocol::error::{ClientError, ErrorCode};
 
-use crate::limits::{MAX_ROOMS, UNENTERED_ROOM_TTL};
+use crate::limits::{MAX_PERSISTENT_ROOMS, MAX_ROOMS, UNENTERED_ROOM_TTL};
 use crate::options::RoomOptions;
 use crate::table::SlotTable;
 use crate::time::Time;
@@ -35,6 +35,8 @@ pub struct RoomShared {
     tick_hz: AtomicU32,
     entered: AtomicBool,
     refresh_wanted: AtomicBool,
+    /// It is not in the store yet, where it belongs: nobody may enter, for what it holds could not be stored.
+    unstored: AtomicBool,
     leases: AtomicUsize,
 }
 
@@ -52,6 +54,7 @@ impl RoomShared {
             epoch,
             entered: AtomicBool::new(false),
             refresh_wanted: AtomicBool::new(false),
+            unstored: AtomicBool::new(false),
             leases: AtomicUsize::new(0),
         }
     }
@@ -79,6 +82,15 @@ impl RoomShared {
     /// Ticks per second at present.
     pub fn tick_hz(&self) -> u32 {
         self.tick_hz.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_unstored(&self) -> bool {
+        self.unstored.load(Ordering::Acquire)
+    }
+
+    /// The store has the room: from now on it is there for everybody.
+    pub(crate) fn set_stored(&self) {
+        self.unstored.store(false, Ordering::Release);
     }
 
     /// Asks the next tick to bring everyone's pose: some viewer has missed one.
@@ -119,17 +131,36 @@ impl Drop for Lease {
 }
 
 /// All rooms by id.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Directory {
     rooms: DashMap<Arc<str>, Arc<RoomShared>>,
+    persistent: AtomicUsize,
+    max_rooms: usize,
+    max_persistent: usize,
     next_key: AtomicU64,
 }
 
+impl Default for Directory {
+    fn default() -> Self {
+        Self::with_limits(MAX_ROOMS, MAX_PERSISTENT_ROOMS)
+    }
+}
+
 impl Directory {
+    fn with_limits(max_rooms: usize, max_persistent: usize) -> Self {
+        Self {
+            rooms: DashMap::new(),
+            persistent: AtomicUsize::new(0),
+            max_rooms,
+            max_persistent,
+            next_key: AtomicU64::new(0),
+        }
+    }
+
     /// The room `id`, made with `options` on the shard that `place` names if there is none, and a lease on it.
     ///
     /// # Errors
-    /// `limit` if there are as many rooms as there may be.
+    /// `limit` if there are as many rooms as there may be; `overloaded` if the room is on its way to the store.
     pub(crate) fn resolve(
         &self,
         id: &str,
@@ -138,12 +169,12 @@ impl Directory {
         now: Time,
     ) -> Result<Lease, ClientError> {
         if let Some(room) = self.rooms.get(id) {
-            return Ok(Lease::new(&room));
+            return enter(&room);
         }
         self.check_count()?;
         // The lease is taken under the map's own lock, so that the room cannot be closed in between.
         match self.rooms.entry(id.into()) {
-            Entry::Occupied(entry) => Ok(Lease::new(entry.get())),
+            Entry::Occupied(entry) => enter(entry.get()),
             Entry::Vacant(entry) => {
                 let room = Arc::new(RoomShared::new(id, self.key(), place(), options(), now, now));
                 Ok(Lease::new(&entry.insert(room)))
@@ -151,26 +182,41 @@ impl Directory {
         }
     }
 
-    /// Makes the room `id`, or gives the one that is there with `false`.
+    /// Makes the room `id` on the shard that `place` names, or gives the one that is there. A new persistent room
+    /// is there for nobody else until [`RoomShared::set_stored`].
     ///
     /// # Errors
-    /// `limit` if there are as many rooms as there may be.
+    /// `limit` if there are as many rooms, or persistent rooms, as there may be.
     pub(crate) fn create(
         &self,
         id: &str,
         options: RoomOptions,
-        shard: usize,
-        created: Time,
+        place: impl FnOnce() -> usize,
         now: Time,
-    ) -> Result<(Lease, bool), ClientError> {
+    ) -> Result<Lease, ClientError> {
+        // Before the count: what is there already needs no place.
+        if let Some(room) = self.rooms.get(id) {
+            return Ok(Lease::new(&room));
+        }
         self.check_count()?;
         match self.rooms.entry(id.into()) {
-            Entry::Occupied(entry) => Ok((Lease::new(entry.get()), false)),
+            Entry::Occupied(entry) => Ok(Lease::new(entry.get())),
             Entry::Vacant(entry) => {
-                let room = Arc::new(RoomShared::new(id, self.key(), shard, options, created, now));
-                Ok((Lease::new(&entry.insert(room)), true))
+                let is_persistent = options.persistent;
+                if is_persistent {
+                    self.take_persistent()?;
+                }
+                let room = RoomShared::new(id, self.key(), place(), options, now, now);
+                room.unstored.store(is_persistent, Ordering::Release);
+                Ok(Lease::new(&entry.insert(Arc::new(room))))
             }
         }
+    }
+
+    /// Puts in a room that the store holds, whatever the limits say: they keep new rooms out, not old ones.
+    pub(crate) fn restore(&self, id: &str, options: RoomOptions, shard: usize, created: Time, now: Time) {
+        self.persistent.fetch_add(1, Ordering::Relaxed);
+        self.rooms.insert(id.into(), Arc::new(RoomShared::new(id, self.key(), shard, options, created, now)));
     }
 
     fn key(&self) -> u64 {
@@ -178,9 +224,17 @@ impl Directory {
     }
 
     fn check_count(&self) -> Result<(), ClientError> {
-        if self.rooms.len() >= MAX_ROOMS {
+        if self.rooms.len() >= self.max_rooms {
             return Err(ClientError::new(ErrorCode::Limit, "the server has as many rooms as it may have"));
         }
+        Ok(())
+    }
+
+    fn take_persistent(&self) -> Result<(), ClientError> {
+        let is_free = |count: usize| (count < self.max_persistent).then_some(count + 1);
+        self.persistent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_free).map_err(|_| {
+            ClientError::new(ErrorCode::Limit, "the server has as many persistent rooms as it may have")
+        })?;
         Ok(())
     }
 
@@ -193,9 +247,17 @@ impl Directory {
             .is_some()
     }
 
-    /// Takes the room out though it is leased by the caller: its creation has failed.
+    /// Takes a room out that could not be stored, unless somebody else is still trying to. Whoever tries holds a
+    /// lease and gives it up before this, so that the last one finds none.
     pub(crate) fn revoke(&self, room: &RoomShared) -> bool {
-        self.rooms.remove_if(&*room.id, |_, found| found.key == room.key).is_some()
+        let is_given_up = |found: &Arc<RoomShared>| {
+            found.key == room.key && found.is_unstored() && found.leases.load(Ordering::Acquire) == 0
+        };
+        let removed = self.rooms.remove_if(&*room.id, |_, found| is_given_up(found)).is_some();
+        if removed {
+            self.persistent.fetch_sub(1, Ordering::Relaxed);
+        }
+        removed
     }
 
     /// Takes out, and returns, the rooms that were made over HTTP and that nobody has entered in time.
@@ -224,15 +286,22 @@ impl Directory {
         self.rooms.is_empty()
     }
 
-    /// Every room, in no particular order.
+    /// Every room, in no particular order, without those that are on their way to the store.
     pub fn rooms(&self) -> Vec<Arc<RoomShared>> {
-        self.rooms.iter().map(|entry| entry.value().clone()).collect()
+        self.rooms.iter().filter(|room| !room.is_unstored()).map(|entry| entry.value().clone()).collect()
     }
 
-    /// The room of that id.
+    /// The room of that id, unless it is on its way to the store.
     pub fn room(&self, id: &str) -> Option<Arc<RoomShared>> {
-        self.rooms.get(id).map(|room| room.clone())
+        self.rooms.get(id).filter(|room| !room.is_unstored()).map(|room| room.clone())
     }
+}
+
+fn enter(room: &Arc<RoomShared>) -> Result<Lease, ClientError> {
+    if room.is_unstored() {
+        return Err(ClientError::new(ErrorCode::Overloaded, "the room is being made, try again"));
+    }
+    Ok(Lease::new(room))
 }
 
 #[cfg(all(test, not(loom_model)))]
@@ -268,7 +337,7 @@ mod tests {
         for id in ["never", "entered", "kept"] {
             let persistent = id == "kept";
             let options = RoomOptions { persistent, ..options.clone() };
-            directory.create(id, options, 0, NOW, NOW).unwrap();
+            directory.create(id, options, || 0, NOW).unwrap();
         }
         directory.room("entered").unwrap().set_members(1);
         directory.sweep(NOW);
@@ -276,5 +345,54 @@ mod tests {
         directory.sweep(NOW + UNENTERED_ROOM_TTL);
         assert!(directory.room("never").is_none());
         assert_eq!(directory.len(), 2);
+    }
+
+    fn create(directory: &Directory, id: &str, persistent: bool) -> Result<Lease, ErrorCode> {
+        let options = RoomOptions { persistent, ..RoomDefaults::default().options() };
+        directory.create(id, options, || 0, NOW).map_err(|error| error.code)
+    }
+
+    #[test]
+    fn persistent_rooms_leave_room_for_others() {
+        let directory = Directory::with_limits(10, 2);
+        for id in ["a", "b"] {
+            create(&directory, id, true).unwrap().room().set_stored();
+        }
+        assert_eq!(create(&directory, "c", true).unwrap_err(), ErrorCode::Limit);
+        assert!(create(&directory, "a", true).is_ok(), "it is there already");
+        assert!(create(&directory, "c", false).is_ok());
+        let lease = resolve(&directory, "d");
+        assert!(!directory.revoke(lease.room()) && !directory.revoke(&directory.room("a").unwrap()));
+        assert_eq!(create(&directory, "e", true).unwrap_err(), ErrorCode::Limit);
+    }
+
+    #[test]
+    fn a_room_that_was_not_stored_gives_its_place_back() {
+        let directory = Directory::with_limits(10, 1);
+        let [first, second] = [0, 1].map(|_| create(&directory, "a", true).unwrap());
+        let refused = directory.resolve("a", || unreachable!(), || unreachable!(), NOW);
+        assert_eq!(refused.unwrap_err().code, ErrorCode::Overloaded);
+        assert!(directory.room("a").is_none() && directory.rooms().is_empty());
+        let room = first.room().clone();
+        drop(first);
+        assert!(!directory.revoke(&room), "somebody is still trying");
+        drop(second);
+        assert!(directory.revoke(&room));
+        assert!(create(&directory, "b", true).is_ok());
+    }
+
+    #[test]
+    fn at_the_limit_nothing_is_placed_and_what_is_there_is_found() {
+        let directory = Directory::with_limits(1, 1);
+        let lease = create(&directory, "a", false).unwrap();
+        let options = RoomDefaults::default().options();
+        let again = directory.create("a", options.clone(), || unreachable!(), NOW).unwrap();
+        assert_eq!(again.room().key, lease.room().key);
+        let refused = directory.create("b", options.clone(), || unreachable!(), NOW).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Limit);
+        let refused = directory.resolve("b", || unreachable!(), || unreachable!(), NOW).unwrap_err();
+        assert_eq!(refused.code, ErrorCode::Limit);
+        directory.restore("stored", RoomOptions { persistent: true, ..options }, 0, NOW, NOW);
+        assert!(directory.room("stored").is_some(), "what the store holds always comes in");
     }
 }

@@ -57,6 +57,8 @@ pub(crate) struct Inner {
     pub(crate) sessions: DashMap<SessionId, Arc<Session>>,
     next_session: AtomicU64,
     draining: AtomicBool,
+    /// Over how long clients spread their return, in milliseconds. Of meaning while draining.
+    spread_ms: AtomicU64,
 }
 
 pub(crate) struct ShardHandle {
@@ -107,6 +109,7 @@ impl Engine {
             sessions: DashMap::new(),
             next_session: AtomicU64::new(1),
             draining: AtomicBool::new(false),
+            spread_ms: AtomicU64::new(0),
         });
         let cores = mailboxes
             .into_iter()
@@ -131,10 +134,7 @@ impl Engine {
             let options: RoomOptions = serde_json::from_str(&room.options)
                 .map_err(|error| StoreError(format!("options of room {:?}: {error}", room.id)))?;
             let created = Time::from_micros(room.created_ms * 1000);
-            self.0
-                .directory
-                .create(&room.id, options, self.0.place(), created, self.0.clock.now())
-                .map_err(|error| StoreError(error.to_string()))?;
+            self.0.directory.restore(&room.id, options, self.0.place(), created, self.0.clock.now());
         }
         Ok(count)
     }
@@ -156,7 +156,8 @@ impl Engine {
         session
     }
 
-    /// Makes a room, unless it is there already.
+    /// Makes a room, unless it is there already. Once begun this is carried through, whether or not its caller
+    /// waits for it.
     ///
     /// # Errors
     /// [`CreateError`]. A persistent room that could not be stored does not exist.
@@ -166,25 +167,17 @@ impl Engine {
             return Err(draining().into());
         }
         let options = self.0.defaults.accept(request, rand::random())?;
-        let now = self.0.clock.now();
-        let room_shard = self.0.place();
-        let (lease, is_new) = self.0.directory.create(id, options.clone(), room_shard, now, now)?;
+        let place = || self.0.place();
+        let lease = self.0.directory.create(id, options.clone(), place, self.0.clock.now())?;
         let room = lease.room().clone();
-        if !is_new {
-            self.0.unplace(room_shard);
-            if !room.options.matches(&options, request.password.as_deref()) {
-                return Ok(Created::Conflict);
-            }
+        if !room.options.matches(&options, request.password.as_deref()) {
+            return Ok(Created::Conflict);
         }
-        // Also for a room that was there: whoever made it may still be waiting for the store at this moment.
-        if room.options.persistent
-            && let Err(error) = self.0.store.write(vec![RoomWrite::CreateRoom(stored(&room))]).await
-        {
-            if is_new && self.0.directory.revoke(&room) {
-                self.0.unplace(room_shard);
-            }
-            self.0.metrics.store_failures.inc();
-            return Err(error.into());
+        // Not for a new room only: whoever made it may still be waiting for the store at this moment.
+        if room.is_unstored() {
+            // In a task of its own: a caller that stops waiting must not leave a room that is neither there nor gone.
+            let storing = tokio::spawn(store_room(self.0.clone(), lease));
+            storing.await.map_err(|_| StoreError("the write was given up".into()))??;
         }
         Ok(Created::Room(room))
     }
@@ -225,16 +218,28 @@ impl Engine {
     }
 
     /// Begins to go down: joins and new rooms are refused, and every session is told to come back after a time
-    /// of its own, chosen evenly from `0..spread_ms`, so that they do not all come at once.
+    /// of its own, chosen evenly from `0..spread_ms`, so that they do not all come at once. Whoever opens a session
+    /// from here on is to be sent a [`restart_notice`](Self::restart_notice) with its welcome.
     pub fn begin_drain(&self, spread_ms: u64) {
+        self.0.spread_ms.store(spread_ms, Ordering::Relaxed);
         self.0.draining.store(true, Ordering::Release);
         for session in self.sessions() {
-            let wait_ms = rand::random_range(0..spread_ms.max(1));
-            let packet = Outgoing::event("server-restart", &serde_json::json!({ "reconnectInMs": wait_ms }));
             // A session that cannot take it any more is ending anyway.
-            let _ = session.outbox().send(&packet);
+            let _ = session.outbox().send(&self.restart_packet());
             session.outbox().flush();
         }
+    }
+
+    /// What tells one session to come back after a time of its own, if the engine is going down. To be asked for once
+    /// the session is open: either it was found when all were told, or this finds that they have been. Both may happen
+    /// to one that opens in that very moment; then the later time holds.
+    pub fn restart_notice(&self) -> Option<Outgoing> {
+        self.is_draining().then(|| self.restart_packet())
+    }
+
+    fn restart_packet(&self) -> Outgoing {
+        let wait_ms = rand::random_range(0..self.0.spread_ms.load(Ordering::Relaxed).max(1));
+        Outgoing::event("server-restart", &serde_json::json!({ "reconnectInMs": wait_ms }))
     }
 
     /// Waits until every command that was accepted has been carried out, and what it changed is stored.
@@ -303,6 +308,22 @@ impl Inner {
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Acquire)
     }
+}
+
+/// Puts a new room into the store, and lets everybody find it when it is there.
+async fn store_room(inner: Arc<Inner>, lease: Lease) -> Result<(), StoreError> {
+    let room = lease.room().clone();
+    let result = inner.store.write(vec![RoomWrite::CreateRoom(stored(&room))]).await;
+    if result.is_ok() {
+        room.set_stored();
+        return Ok(());
+    }
+    inner.metrics.store_failures.inc();
+    drop(lease);
+    if inner.directory.revoke(&room) {
+        inner.unplace(room.shard);
+    }
+    result
 }
 
 fn draining() -> ClientError {

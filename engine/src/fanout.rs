@@ -34,6 +34,7 @@ pub(crate) enum FanoutMessage {
 #[derive(Debug, Default)]
 pub(crate) struct CoreFlush {
     pub(crate) left: Vec<u16>,
+    pub(crate) missed: Arc<[Entry]>,
     pub(crate) entries: Arc<[Entry]>,
     pub(crate) joined: Vec<Joined<Arc<Session>>>,
     pub(crate) users: Option<Outgoing>,
@@ -106,8 +107,8 @@ impl Fanout {
                 Ok(at) => viewers[at] = viewer,
                 Err(at) => {
                     viewers.insert(at, viewer);
-                    let missed = flush.entries[since..].iter().filter(|entry| !entry.in_welcome);
-                    for entry in missed.filter(|entry| concerns(entry, slot)) {
+                    let heard = flush.missed.iter().chain(flush.entries.iter()).skip(since);
+                    for entry in heard.filter(|entry| !entry.in_welcome && concerns(entry, slot)) {
                         self.send_entry(&session, entry);
                     }
                 }

@@ -16,7 +16,8 @@ pub const FANOUT_CAPACITY: usize = 1_024;
 pub const SENDS_PER_YIELD: usize = 256;
 
 /// The least time between two announcements of who came and went in a room. The first goes at once; what comes
-/// within this time after it goes together.
+/// within this time after it goes together. It is also the least time between two welcomes, each of which needs
+/// the room's lists of users and objects.
 pub const PRESENCE_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The least time between two full refreshes of a room for viewers that had to skip a tick.
@@ -32,7 +33,13 @@ pub const UNENTERED_ROOM_TTL: Duration = Duration::from_secs(600);
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Rooms that exist at once. Full: a join that would make one more, or its creation over HTTP, gets `limit`.
+/// Cores that make rooms in the same moment may overshoot it, each by one. Rooms that the store holds at the start
+/// come in even so.
 pub const MAX_ROOMS: usize = 100_000;
+
+/// Persistent rooms that exist at once; they never go. Full: the creation of one more gets `limit`, and rooms that
+/// are not persistent still have their places. Rooms that the store holds at the start come in even so.
+pub const MAX_PERSISTENT_ROOMS: usize = 10_000;
 
 /// Reliable events of one connection: this many at once…
 pub const EVENT_BURST: u32 = 500;
@@ -47,7 +54,7 @@ pub const EVENT_UNIT_BYTES: usize = 1024;
 pub const MAX_REFUSALS: u32 = 1_000;
 
 /// Bytes of one object as JSON. Above: `limit`.
-pub const MAX_OBJECT_BYTES: usize = 64 * 1024;
+pub use protocol::limits::MAX_OBJECT_BYTES;
 
 /// Bytes of all objects of one room as JSON: they reach a late joiner as one packet. Above: `limit`.
 pub const MAX_ROOM_OBJECT_BYTES: usize = 4 * 1024 * 1024;
@@ -64,3 +71,6 @@ pub const MAX_DEFERRED: usize = 20_000;
 
 /// How long after a failed write to the store the shard tries again.
 pub const STORE_RETRY: Duration = Duration::from_secs(1);
+
+// Whoever fills the server with persistent rooms must leave room for others.
+const _: () = assert!(MAX_PERSISTENT_ROOMS * 2 < MAX_ROOMS);

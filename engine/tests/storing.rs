@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::ports::{MemoryStore, pass};
-use common::world::World;
+use common::world::{CORES, World};
 use engine::limits::STORE_RETRY;
 use engine::{Created, RoomDefaults, RoomRequest};
 use protocol::error::ErrorCode;
@@ -100,15 +100,92 @@ async fn a_room_that_cannot_be_read_lets_nobody_in_until_it_can() {
     let visitor = world.connect();
     let ack = world.people[visitor].join("garden", "json");
     let built = world.people[visitor].emit("object-create", &json!({ "id": "1-tree", "value": 1 }));
+    let hasty = world.connect();
+    let refused = world.people[hasty].join("garden", "json");
+    world.people[hasty].leave_silently();
     pass(A_MOMENT).await;
-    assert_eq!(world.people[visitor].outcome(ack), "storage");
-    assert_eq!(world.people[visitor].outcome(built), "storage");
+    assert_eq!(world.people[visitor].outcome(ack), "overloaded");
+    assert_eq!(world.people[visitor].outcome(built), "overloaded");
+    assert_eq!(world.people[hasty].outcome(refused), "overloaded");
+    assert!(world.people[hasty].outbox.client().viewer.errors.is_empty(), "a departure does not fail");
     world.people[visitor].room = None;
     let ack = world.people[visitor].join("garden", "json");
     pass(A_MOMENT).await;
     assert_eq!(world.people[visitor].outcome(ack), "ok");
     world.objects.insert("garden".into(), BTreeMap::from([("0-tree".into(), (1, json!(1)))]));
     world.check();
+    world.close_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_can_never_be_stored_keeps_nothing_else_from_being_stored() {
+    let store = MemoryStore::new(Duration::from_millis(10), []);
+    let mut world = world_with(&store).await;
+    // With one shard for each core, some of these rooms share one.
+    let rooms: Vec<String> = (0..2 * CORES).map(|index| format!("room {index}")).collect();
+    for room in &rooms {
+        world.create_room(room, persistent()).await;
+    }
+    let builders: Vec<usize> = rooms.iter().map(|room| world.connect_into(1, room)[0]).collect();
+    pass(A_MOMENT).await;
+    store.refuse_object("cursed");
+    let mut build = |index: usize, id: &str| {
+        world.people[builders[index]].emit("object-create", &json!({ "id": id, "value": 1 }))
+    };
+    let [cursed, beside] = ["cursed", "beside"].map(|id| build(0, id));
+    let elsewhere: Vec<u64> = (1..rooms.len()).map(|index| build(index, "far away")).collect();
+    pass(A_MOMENT).await;
+    for (index, ack) in (1..).zip(elsewhere) {
+        assert_eq!(world.people[builders[index]].outcome(ack), "ok", "another room");
+    }
+    assert_eq!(world.people[builders[0]].outcome(cursed), "storage");
+    assert_eq!(world.people[builders[0]].outcome(beside), "storage");
+    pass(STORE_RETRY + A_MOMENT).await;
+    assert_eq!(store.versions("room 0"), BTreeMap::from([("beside".into(), 1)]));
+    world.people[builders[0]].emit("object-delete", &json!({ "id": "cursed" }));
+    pass(STORE_RETRY + A_MOMENT).await;
+    world.engine.settle().await;
+    world.close_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_enters_a_room_that_is_not_stored_yet() {
+    let store = MemoryStore::new(Duration::from_millis(100), [0]);
+    let mut world = World::new(RoomDefaults::default(), &store);
+    let visitor = world.connect();
+    // The first try fails, the second is begun before that is known and succeeds.
+    let make = || {
+        let engine = world.engine.clone();
+        tokio::spawn(async move { engine.create_room("garden", &persistent()).await })
+    };
+    let (first, second) = (make(), make());
+    pass(Duration::from_millis(50)).await;
+    assert_eq!(store.calls(), 2);
+    assert!(world.engine.room("garden").is_none() && world.engine.rooms().is_empty());
+    let early = world.people[visitor].emit("join-room", &json!({ "roomId": "garden" }));
+    pass(A_MOMENT).await;
+    assert_eq!(world.people[visitor].outcome(early), "overloaded");
+    assert!(first.await.unwrap().is_err());
+    assert!(matches!(second.await.unwrap().unwrap(), Created::Room(_)));
+    let ack = world.people[visitor].join("garden", "json");
+    pass(A_MOMENT).await;
+    assert_eq!(world.people[visitor].outcome(ack), "ok");
+    let calls = store.calls();
+    assert!(matches!(world.engine.create_room("garden", &persistent()).await.unwrap(), Created::Room(_)));
+    assert_eq!(store.calls(), calls, "what is stored is not stored again");
+    world.close_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_is_made_also_if_who_asked_for_it_stops_waiting() {
+    let store = MemoryStore::new(Duration::from_millis(100), []);
+    let mut world = World::new(RoomDefaults::default(), &store);
+    let engine = world.engine.clone();
+    let asking = tokio::spawn(async move { engine.create_room("garden", &persistent()).await });
+    pass(Duration::from_millis(50)).await;
+    asking.abort();
+    pass(A_MOMENT).await;
+    assert!(world.engine.room("garden").is_some());
     world.close_all().await;
 }
 

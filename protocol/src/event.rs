@@ -7,8 +7,8 @@ use serde_json::value::RawValue;
 
 use crate::error::{ClientError, ErrorCode};
 use crate::limits::{
-    MAX_MESSAGE_BYTES, MAX_OBJECT_ID_BYTES, MAX_PASSWORD_BYTES, MAX_ROOM_ID_BYTES, MAX_USER_UPDATE_BYTES,
-    MAX_USERNAME_BYTES,
+    MAX_MESSAGE_BYTES, MAX_OBJECT_BYTES, MAX_OBJECT_ID_BYTES, MAX_PASSWORD_BYTES, MAX_ROOM_ID_BYTES,
+    MAX_USER_UPDATE_BYTES, MAX_USERNAME_BYTES,
 };
 use crate::members::Members;
 use crate::pose::Pose;
@@ -163,8 +163,14 @@ impl<'a> ClientEvent<'a> {
             UPDATE_POSITION => Self::UpdatePosition(Pose::from_json(payload)?),
             "join-room" => Self::JoinRoom(JoinRoom::parse(payload)?),
             "leave-room" => Self::LeaveRoom,
-            "object-create" => Self::ObjectCreate(members(payload, "object-create takes a JSON object")?),
-            "object-update" => Self::ObjectUpdate(ObjectUpdate::parse(payload)?),
+            "object-create" => {
+                within(payload, MAX_OBJECT_BYTES, "an object is at most 64 KiB")?;
+                Self::ObjectCreate(members(payload, "object-create takes a JSON object")?)
+            }
+            "object-update" => {
+                within(payload, MAX_OBJECT_BYTES, "an object is at most 64 KiB")?;
+                Self::ObjectUpdate(ObjectUpdate::parse(payload)?)
+            }
             "object-delete" => Self::ObjectDelete(
                 object_id(&members(payload, "object-delete takes {id}")?)?.ok_or_else(no_object_id)?,
             ),

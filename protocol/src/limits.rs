@@ -25,6 +25,10 @@ pub const MAX_ROOM_ID_BYTES: usize = 128;
 /// Bytes of an object's id.
 pub const MAX_OBJECT_ID_BYTES: usize = 128;
 
+/// Bytes of one object as JSON, and of the payload that makes or changes one: a payload is refused before it is
+/// read, so that nobody has to wait for it.
+pub const MAX_OBJECT_BYTES: usize = 64 * 1024;
+
 /// Bytes of a username.
 pub const MAX_USERNAME_BYTES: usize = 128;
 

@@ -3,6 +3,7 @@
 //! What users put into objects, messages and profiles is theirs: the server stores and relays it and must not
 //! change it on the way (a number's digits, the order of members). So values stay text.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -20,7 +21,8 @@ impl Members {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
     }
 
-    /// Sets `name` to `value`, in its old place if it has one, else at the end.
+    /// Sets `name` to `value`, in its old place if it has one, else at the end. This searches: for many names
+    /// at once there is [`Members::merge`].
     pub fn set(&mut self, name: &str, value: Box<RawValue>) {
         match self.0.iter_mut().find(|(key, _)| key == name) {
             Some((_, old)) => *old = value,
@@ -36,8 +38,16 @@ impl Members {
 
     /// Sets every member of `changes`, one level deep: a value is replaced whole, never merged.
     pub fn merge(&mut self, changes: &Members) {
-        for (name, value) in &changes.0 {
-            self.set(name, value.clone());
+        // As in `deserialize`: a search per change would let two large objects cost their product.
+        let places: HashMap<&str, usize> =
+            self.0.iter().enumerate().map(|(at, (name, _))| (name.as_str(), at)).collect();
+        let places: Vec<Option<usize>> =
+            changes.0.iter().map(|(name, _)| places.get(name.as_str()).copied()).collect();
+        for ((name, value), place) in changes.0.iter().zip(places) {
+            match place {
+                Some(at) => self.0[at].1 = value.clone(),
+                None => self.0.push((name.clone(), value.clone())),
+            }
         }
     }
 
@@ -95,7 +105,7 @@ impl<'de> Deserialize<'de> for Members {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
                 let mut members: Vec<(String, Box<RawValue>)> = Vec::new();
                 // A linear search per name would let a payload of thousands of tiny members cost its square.
-                let mut places = std::collections::HashMap::new();
+                let mut places = HashMap::new();
                 while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
                     match places.get(&name) {
                         Some(&at) => members[at as usize].1 = value,
@@ -139,6 +149,22 @@ mod tests {
             serde_json::to_string(&object).unwrap(),
             r#"{"id":"x","at":{"x":5},"colour":"red","size":2}"#
         );
+    }
+
+    #[test]
+    fn a_merge_of_many_members_is_what_setting_each_comes_to() {
+        const COUNT: usize = 100_000;
+        let numbered = |range: std::ops::Range<usize>, value: usize| {
+            let list: Vec<_> = range.map(|index| format!("\"m{index}\":{value}")).collect();
+            members(&format!("{{{}}}", list.join(",")))
+        };
+        let mut object = numbered(0..COUNT, 1);
+        object.merge(&numbered(COUNT / 2..COUNT * 3 / 2, 2));
+        assert_eq!(object.len(), COUNT * 3 / 2);
+        for (index, (name, value)) in object.iter().enumerate() {
+            let expected = if index < COUNT / 2 { "1" } else { "2" };
+            assert_eq!((name, value.get()), (format!("m{index}").as_str(), expected));
+        }
     }
 
     #[test]

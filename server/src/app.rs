@@ -96,6 +96,13 @@ impl Application for App {
         Ok(Accepted { session, sid })
     }
 
+    fn connected(&self, session: &Arc<Arc<Session>>) {
+        // Its connection was there before the drain began, but it was not when all were told.
+        if let Some(packet) = self.engine.restart_notice() {
+            session.send(&packet);
+        }
+    }
+
     #[inline]
     fn shortcut(&self, session: &Arc<Arc<Session>>, text: &str) -> bool {
         let pose = text

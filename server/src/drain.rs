@@ -1,10 +1,11 @@
 //! Going down without losing anything.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine::Engine;
-use engine::ports::CloseReason;
+use engine::ports::{CloseReason, StoreError};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::Config;
@@ -14,6 +15,10 @@ const LOOK: Duration = Duration::from_millis(10);
 
 /// How long a closed connection gets to say so to its client, of the time that there is.
 const GOODBYE: Duration = Duration::from_millis(200);
+
+/// What closing the store may take when the time that there is has been used up. A disk that is only slow is done by
+/// then; one that hangs must not keep the process from ending.
+const STORE_GRACE: Duration = Duration::from_millis(500);
 
 /// What is left for closing, however long the rest takes: a fifth of the time that there is.
 const CLOSING_SHARE: u32 = 5;
@@ -33,8 +38,8 @@ pub async fn asked_to_end() -> std::io::Result<&'static str> {
 }
 
 /// Tells everybody when to come back, waits until what was accepted is stored and what was queued has left, and
-/// ends every session. Takes `DRAIN_MS` at most; new sessions are refused meanwhile.
-pub async fn drain(engine: &Engine, config: &Arc<Config>) {
+/// ends every session. Takes `DRAIN_MS` at most; new sessions are refused meanwhile. Answers when that time is over.
+pub async fn drain(engine: &Engine, config: &Arc<Config>) -> Instant {
     let budget = Duration::from_millis(config.drain_ms);
     let end = Instant::now() + budget;
     let close_by = end - budget / CLOSING_SHARE;
@@ -52,4 +57,40 @@ pub async fn drain(engine: &Engine, config: &Arc<Config>) {
     engine.close_sessions(CloseReason::Draining);
     // Departures change persistent rooms no more, but the goodbyes are still being written.
     sleep(GOODBYE.min(end.saturating_duration_since(Instant::now()))).await;
+    end
+}
+
+/// Waits for the store to close, until `end` and a little longer. What is not on the disk by then is lost, as in a power
+/// cut; what is there stays whole.
+pub async fn close_store(closing: impl Future<Output = Result<(), StoreError>>, end: Instant) {
+    match timeout_at(end + STORE_GRACE, closing).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(%error, "the store did not close cleanly"),
+        Err(_) => tracing::error!("the store did not close in time"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The clock is paused: it moves only when nothing else can happen, so times are exact and cost none.
+    #[tokio::test(start_paused = true)]
+    async fn a_store_that_hangs_is_not_waited_for() {
+        let end = Instant::now() + Duration::from_secs(10);
+        let closed = timeout_at(end + STORE_GRACE * 2, close_store(std::future::pending(), end)).await;
+        assert!(closed.is_ok(), "the process would never end");
+        assert_eq!(Instant::now(), end + STORE_GRACE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_store_may_be_slow_and_may_fail() {
+        let end = Instant::now();
+        let closing = async {
+            sleep(STORE_GRACE / 2).await;
+            Err(StoreError("the disk is full".into()))
+        };
+        close_store(closing, end).await;
+        assert_eq!(Instant::now(), end + STORE_GRACE / 2);
+    }
 }

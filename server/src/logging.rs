@@ -4,12 +4,20 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal as _};
 use std::panic::PanicHookInfo;
 
-use tracing::{Dispatch, error};
+use tracing::{Dispatch, Level, Metadata, error};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Config, Environment};
+
+/// Libraries that show in their finer levels what clients send, and so passwords and tokens.
+const TALKATIVE: [&str; 4] = ["tungstenite", "tokio_tungstenite", "hyper", "engineioxide"];
+
+/// The finest level that they may log at, whatever the filter says.
+const TALKATIVE_LEVEL_MAX: Level = Level::INFO;
 
 /// Why there are no logs.
 #[derive(Debug, thiserror::Error)]
@@ -45,9 +53,19 @@ where
     let filter = EnvFilter::builder().parse(filter)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
     Ok(match environment {
-        Environment::Production => builder.json().flatten_event(true).into(),
-        Environment::Development | Environment::Test => builder.with_ansi(is_terminal).into(),
+        Environment::Production => {
+            builder.json().flatten_event(true).finish().with(filter_fn(keeps_secrets)).into()
+        }
+        Environment::Development | Environment::Test => {
+            builder.with_ansi(is_terminal).finish().with(filter_fn(keeps_secrets)).into()
+        }
     })
+}
+
+/// Not a matter of the filter, whose more specific directives would win over any that is added to it.
+fn keeps_secrets(metadata: &Metadata<'_>) -> bool {
+    let library = metadata.target().split("::").next().unwrap_or_default();
+    *metadata.level() <= TALKATIVE_LEVEL_MAX || !TALKATIVE.contains(&library)
 }
 
 /// A panic is a bug; whoever collects the logs must see it where the rest is.
@@ -107,6 +125,26 @@ mod tests {
             tracing::warn!("but this");
         });
         assert!(text.contains("WARN") && text.contains("but this") && !text.contains("not this"), "{text}");
+    }
+
+    #[test]
+    fn libraries_do_not_tell_what_clients_send_whatever_the_filter_says() {
+        for filter in ["trace", "info,tungstenite::protocol=trace,hyper=debug", "tungstenite[]=trace"] {
+            for environment in [Environment::Production, Environment::Development] {
+                let text = logged(environment, filter, || {
+                    tracing::trace!(target: "tungstenite::protocol", "Received message hunter2");
+                    tracing::debug!(target: "tokio_tungstenite", "hunter2");
+                    tracing::debug!(target: "hyper::proto", "hunter2");
+                    tracing::trace!(target: "engineioxide::socket", "hunter2");
+                    tracing::info!(target: "tungstenite::protocol", "a warning");
+                    tracing::info!(target: "hypersonic", "another crate");
+                });
+                assert!(!text.contains("hunter2"), "{filter}: {text}");
+                assert!(text.contains("a warning") || !filter.contains("info"), "{filter}: {text}");
+            }
+        }
+        let text = logged(Environment::Test, "trace", || tracing::trace!(target: "hypersonic", "ours"));
+        assert!(text.contains("ours"));
     }
 
     #[test]

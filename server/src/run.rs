@@ -12,7 +12,7 @@ use engine::{Core, Engine, EngineConfig, RoomDefaults};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tokio::sync::Semaphore;
 
 use crate::app::App;
@@ -103,21 +103,15 @@ pub fn run(config: Config) -> Result<(), RunError> {
         "Copresence is ready: open http://localhost:{}/",
         address.port(),
     );
-    wait_and_drain(&main, &engine, &config)?;
-    if let Err(error) = main.block_on(store.close()) {
-        tracing::error!(%error, "the store did not close cleanly");
-    }
-    tracing::info!("stopped");
-    Ok(())
-}
-
-fn wait_and_drain(main: &Runtime, engine: &Engine, config: &Arc<Config>) -> Result<(), RunError> {
     main.block_on(async {
         let signal = drain::asked_to_end().await?;
         tracing::info!(signal, "asked to end");
-        drain::drain(engine, config).await;
-        Ok(())
-    })
+        let end = drain::drain(&engine, &config).await;
+        drain::close_store(store.close(), end).await;
+        Ok::<_, RunError>(())
+    })?;
+    tracing::info!("stopped");
+    Ok(())
 }
 
 fn engine_config(config: &Config, store: Arc<SqliteStore>) -> EngineConfig {

@@ -108,6 +108,8 @@ pub struct StoreEffect<S> {
     pub object_id: String,
     /// Who asked for it, the answer if all goes well, and the ack to answer by.
     pub reply: Option<(S, Outgoing, u64)>,
+    /// The store could not take the object the last time.
+    pub again: bool,
 }
 
 /// What a room has to say since it last spoke, in order.
@@ -115,6 +117,8 @@ pub struct StoreEffect<S> {
 pub struct Flush<S> {
     /// Who is a viewer no longer.
     pub left: Vec<(S, u16)>,
+    /// What went out while some of `joined` waited for their welcome, as far as they must hear it after that.
+    pub missed: Vec<Entry>,
     /// What the members who were there before get, in order.
     pub entries: Vec<Entry>,
     /// Who is a viewer from now on.
@@ -128,7 +132,7 @@ pub struct Flush<S> {
 }
 
 /// One packet and who gets it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Entry {
     /// Who.
     pub audience: Audience,
@@ -162,7 +166,7 @@ pub struct Joined<S> {
     pub encoding: Encoding,
     /// The answer to its `join-room`.
     pub reply: Option<Outgoing>,
-    /// How many of the flush's entries are older than its arrival.
+    /// How many of the flush's `missed` and then `entries` are older than its arrival.
     pub since: usize,
 }
 
@@ -191,11 +195,15 @@ impl EncodingCounts {
 /// What has happened since the last flush.
 struct Outbound<S> {
     left: Vec<(S, u16)>,
+    /// What has gone out already, but not to those in `joined`.
+    missed: Vec<Entry>,
     entries: Vec<Entry>,
     joined: Vec<(Joined<S>, SessionId)>,
     replies: Vec<(S, Outgoing)>,
-    /// Something other than arrivals and departures waits, so nothing is held back.
+    /// Something other than arrivals and departures waits, so nothing but welcomes is held back.
     urgent: bool,
+    /// Those in `joined` were held back by a flush: others know of them already.
+    held: bool,
 }
 
 /// See the [module](self).
@@ -215,6 +223,7 @@ pub struct Room<S> {
     unsaved: BTreeSet<String>,
     out: Outbound<S>,
     last_presence: Time,
+    last_welcome: Time,
     last_refresh: Time,
     tick: u32,
 }
@@ -234,6 +243,7 @@ impl<S: Clone> Room<S> {
             unsaved: BTreeSet::new(),
             out: Outbound::new(),
             last_presence: Time::default(),
+            last_welcome: Time::default(),
             last_refresh: Time::default(),
             tick: 0,
         }
@@ -332,7 +342,15 @@ impl<S: Clone> Room<S> {
 
 impl<S> Outbound<S> {
     fn new() -> Self {
-        Self { left: Vec::new(), entries: Vec::new(), joined: Vec::new(), replies: Vec::new(), urgent: false }
+        Self {
+            left: Vec::new(),
+            missed: Vec::new(),
+            entries: Vec::new(),
+            joined: Vec::new(),
+            replies: Vec::new(),
+            urgent: false,
+            held: false,
+        }
     }
 
     fn is_empty(&self) -> bool {

@@ -7,7 +7,8 @@ use protocol::error::{ClientError, ErrorCode};
 use protocol::event::{ObjectUpdate, object_id};
 use protocol::members::{json_number, json_string};
 use protocol::{Members, Outgoing};
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
 use super::{AckId, Audience, Effect, Room, StoreEffect, error_packet, ok_packet};
 use crate::limits::{MAX_OBJECT_BYTES, MAX_ROOM_OBJECT_BYTES};
@@ -24,6 +25,8 @@ pub(super) struct Objects {
     by_id: BTreeMap<String, Object>,
     bytes: usize,
     count_max: usize,
+    /// `room-objects` as of the last change, if anybody has wanted it since.
+    packet: Option<Outgoing>,
 }
 
 #[derive(Serialize)]
@@ -39,7 +42,7 @@ struct ObjectId<'a> {
 
 impl Objects {
     pub(super) fn new(count_max: usize, stored: Vec<StoredObject>) -> Self {
-        let mut objects = Self { by_id: BTreeMap::new(), bytes: 0, count_max };
+        let mut objects = Self { by_id: BTreeMap::new(), bytes: 0, count_max, packet: None };
         for object in stored {
             // What the store gives was checked when it came in. Should it be unreadable, the rest still counts.
             if let Ok(members) = serde_json::from_str::<Members>(&object.json) {
@@ -67,6 +70,7 @@ impl Objects {
         }
         let version = old.map_or(0, |object| object.version) + 1;
         self.bytes = self.bytes - old_bytes + bytes;
+        self.packet = None;
         self.by_id.insert(id.to_owned(), Object { version, owner: owner.clone(), members });
         Ok(version)
     }
@@ -74,24 +78,15 @@ impl Objects {
     fn remove(&mut self, id: &str) -> Option<Object> {
         let object = self.by_id.remove(id)?;
         self.bytes -= object.members.json_bytes();
+        self.packet = None;
         Some(object)
     }
 
     /// `room-objects`: every object with its `version` and `owner`.
-    pub(super) fn packet(&self) -> Outgoing {
-        let mut json = String::with_capacity(self.bytes + 2);
-        json.push('[');
-        for object in self.by_id.values() {
-            if json.len() > 1 {
-                json.push(',');
-            }
-            let mut members = object.members.clone();
-            members.set("version", json_number(object.version));
-            members.set("owner", json_string(&object.owner));
-            json.push_str(&to_json(&members));
-        }
-        json.push(']');
-        Outgoing::event_raw("room-objects", &json)
+    pub(super) fn packet(&mut self) -> Outgoing {
+        let Self { by_id, packet, .. } = self;
+        let encode = || Outgoing::event("room-objects", &by_id.values().collect::<Vec<_>>());
+        packet.get_or_insert_with(encode).clone()
     }
 
     fn stored(&self, id: &str) -> Option<StoredObject> {
@@ -102,6 +97,34 @@ impl Objects {
             owner: object.owner.to_string(),
             json: to_json(&object.members),
         })
+    }
+}
+
+/// As `room-objects` shows it: `version` and `owner` stand in place of own members of these names.
+impl Serialize for Object {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        let (mut has_version, mut has_owner) = (false, false);
+        for (name, value) in self.members.iter() {
+            match name {
+                "version" => {
+                    has_version = true;
+                    map.serialize_entry(name, &self.version)?;
+                }
+                "owner" => {
+                    has_owner = true;
+                    map.serialize_entry(name, &*self.owner)?;
+                }
+                _ => map.serialize_entry(name, value)?,
+            }
+        }
+        if !has_version {
+            map.serialize_entry("version", &self.version)?;
+        }
+        if !has_owner {
+            map.serialize_entry("owner", &*self.owner)?;
+        }
+        map.end()
     }
 }
 
@@ -201,10 +224,17 @@ impl<S: Clone> Room<S> {
             return self.reply(&session, answer);
         }
         let reply = answer.zip(ack).map(|(answer, ack)| (session, answer, ack));
-        self.push_write(id, reply, effects);
+        let again = self.unsaved.contains(id);
+        self.push_write(id, reply, again, effects);
     }
 
-    fn push_write(&mut self, id: &str, reply: Option<(S, Outgoing, u64)>, effects: &mut Vec<Effect<S>>) {
+    fn push_write(
+        &mut self,
+        id: &str,
+        reply: Option<(S, Outgoing, u64)>,
+        again: bool,
+        effects: &mut Vec<Effect<S>>,
+    ) {
         let room = self.shared.id.to_string();
         let write = match self.objects.stored(id) {
             Some(object) => RoomWrite::PutObject { room, object },
@@ -213,7 +243,7 @@ impl<S: Clone> Room<S> {
         self.storing += 1;
         // Whatever failed before is part of this write: it carries the object whole.
         self.unsaved.remove(id);
-        effects.push(Effect::Store(StoreEffect { write, object_id: id.to_owned(), reply }));
+        effects.push(Effect::Store(StoreEffect { write, object_id: id.to_owned(), reply, again }));
     }
 
     /// The store has finished with a [`StoreEffect`]. A change that it could not take is told to who asked for
@@ -235,7 +265,7 @@ impl<S: Clone> Room<S> {
     /// Writes once more what the store could not take.
     pub fn store_again(&mut self, effects: &mut Vec<Effect<S>>) {
         for id in std::mem::take(&mut self.unsaved) {
-            self.push_write(&id, None, effects);
+            self.push_write(&id, None, true, effects);
         }
     }
 }

@@ -63,22 +63,19 @@ impl<S: Clone> Room<S> {
         let joined = Outgoing::event_raw("user-joined", &self.user_json(slot));
         self.push_presence(slot, joined);
         effects.push(Effect::Admit { session: session.clone(), slot, generation });
-        self.answer_join(slot, ack);
+        self.answer_join(slot, encoding, ack);
         Ok(())
     }
 
     /// A join of the room that the session is in already: it is told everything again, the others nothing.
     fn join_again(&mut self, slot: u16, encoding: Encoding, ack: AckId, effects: &mut Vec<Effect<S>>) {
-        let member = self.members[usize::from(slot)].as_mut().expect("a slot in by_session has a member");
-        *self.encodings.of(member.encoding) -= 1;
-        *self.encodings.of(encoding) += 1;
-        member.encoding = encoding;
+        let member = self.member(slot);
         let (session, generation) = (member.session.clone(), member.generation);
         effects.push(Effect::Admit { session, slot, generation });
-        self.answer_join(slot, ack);
+        self.answer_join(slot, encoding, ack);
     }
 
-    fn answer_join(&mut self, slot: u16, ack: AckId) {
+    fn answer_join(&mut self, slot: u16, encoding: Encoding, ack: AckId) {
         let shared = &self.shared;
         let answer = JoinAnswer {
             room_id: &shared.id,
@@ -88,8 +85,8 @@ impl<S: Clone> Room<S> {
         };
         let reply = ok_packet(ack, answer);
         let member = self.member(slot);
-        let (session, since) = (member.session.clone(), self.out.entries.len());
-        let joined = Joined { session, slot, encoding: member.encoding, reply, since };
+        let (session, since) = (member.session.clone(), self.out.missed.len() + self.out.entries.len());
+        let joined = Joined { session, slot, encoding, reply, since };
         let id = member.id;
         self.out.joined.push((joined, id));
     }
@@ -224,26 +221,66 @@ impl<S: Clone> Room<S> {
         match (self.out.is_empty(), self.out.urgent) {
             (true, _) => None,
             (false, true) => Some(Time::default()),
+            (false, false) if self.out.held => Some(self.last_welcome + PRESENCE_INTERVAL),
             (false, false) => Some(self.last_presence + PRESENCE_INTERVAL),
         }
     }
 
-    /// Sends out what waits. The lists of users and objects are made once for all who have joined since the
-    /// last time, whose members they all are already.
+    /// Sends out what waits; welcomes only if the last ones were long enough ago, for their lists of users and
+    /// objects cost the more the fuller the room is. The lists are made once for all who have joined since the last
+    /// time, whose members they all are already.
     pub fn flush(&mut self, now: Time, effects: &mut Vec<Effect<S>>) {
         if self.out.is_empty() {
             return;
         }
+        let mut out = std::mem::replace(&mut self.out, Outbound::new());
+        if !out.joined.is_empty() && now < self.last_welcome + PRESENCE_INTERVAL {
+            self.out = out.hold_joined();
+            if out.is_empty() {
+                return;
+            }
+        }
         self.last_presence = now;
-        let out = std::mem::replace(&mut self.out, Outbound::new());
         let anybody_joined = !out.joined.is_empty();
+        if anybody_joined {
+            self.last_welcome = now;
+        }
+        for (joined, _) in &out.joined {
+            self.set_encoding(joined.slot, joined.encoding);
+        }
         effects.push(Effect::Flush(Flush {
             left: out.left,
+            missed: out.missed,
             entries: out.entries,
             joined: out.joined.into_iter().map(|(joined, _)| joined).collect(),
             users: anybody_joined.then(|| self.users_packet()),
             objects: anybody_joined.then(|| self.objects.packet()),
             replies: out.replies,
         }));
+    }
+
+    /// Not before its welcome has gone out: until then a member that joins again takes poses as before.
+    fn set_encoding(&mut self, slot: u16, encoding: Encoding) {
+        let member =
+            self.members[usize::from(slot)].as_mut().expect("who has left is in no list of arrivals");
+        *self.encodings.of(member.encoding) -= 1;
+        *self.encodings.of(encoding) += 1;
+        member.encoding = encoding;
+    }
+}
+
+impl<S> Outbound<S> {
+    /// Takes out those who wait for their welcome, with what they must hear after it of what goes out without them.
+    fn hold_joined(&mut self) -> Self {
+        let first = self.joined.iter().map(|(joined, _)| joined.since).min().unwrap_or(0);
+        let gone = std::mem::take(&mut self.missed);
+        let entries = gone.iter().chain(&self.entries).enumerate().skip(first);
+        let (places, missed): (Vec<usize>, Vec<Entry>) =
+            entries.filter(|(_, entry)| !entry.in_welcome).map(|(at, entry)| (at, entry.clone())).unzip();
+        let mut joined = std::mem::take(&mut self.joined);
+        for (joined, _) in &mut joined {
+            joined.since = places.partition_point(|place| *place < joined.since);
+        }
+        Self { missed, joined, held: true, ..Self::new() }
     }
 }

@@ -53,8 +53,11 @@ enum Wake {
 /// A job's end.
 enum JobDone {
     Loaded(u64, Result<Vec<StoredObject>, StoreError>),
-    Stored(Vec<(u64, StoreEffect<Arc<Session>>)>, Result<(), StoreError>),
+    Stored(Vec<Pending>, Result<(), StoreError>),
 }
+
+/// A change to be stored, and the key of its room.
+type Pending = (u64, StoreEffect<Arc<Session>>);
 
 type Deferred = (Arc<Session>, Command, AckId, Option<(Lease, u64)>);
 
@@ -83,7 +86,7 @@ pub struct Shard {
     rooms: HashMap<u64, Hosted>,
     wakes: BinaryHeap<Reverse<(Time, Wake)>>,
     jobs: JoinSet<JobDone>,
-    writes: Vec<(u64, StoreEffect<Arc<Session>>)>,
+    writes: Vec<Pending>,
     /// Changes that are with the store.
     unstored: usize,
     touched: Vec<u64>,
@@ -213,17 +216,11 @@ impl Shard {
         touched.dedup();
         for key in touched {
             let Some(Hosted::Open(open)) = self.rooms.get_mut(&key) else { continue };
-            match open.room.flush_due() {
-                Some(due) if due <= now => {
-                    open.room.flush(now, &mut self.effects);
-                    self.apply(now, key, None).await;
-                }
-                Some(due) if open.flush_wake.is_none() => {
-                    open.flush_wake = Some(due);
-                    self.wake_at(due, Wake::Flush(key));
-                }
-                _ => {}
+            if open.room.flush_due().is_some_and(|due| due <= now) {
+                open.room.flush(now, &mut self.effects);
+                self.apply(now, key, None).await;
             }
+            self.wake_for_flush(key);
             self.let_go(key);
         }
         self.submit_writes();
@@ -232,6 +229,17 @@ impl Shard {
                 // Whoever asked may have stopped waiting.
                 let _ = settled.send(());
             }
+        }
+    }
+
+    /// Sees to it that what still waits in the room goes out when it is due.
+    fn wake_for_flush(&mut self, key: u64) {
+        let Some(Hosted::Open(open)) = self.rooms.get_mut(&key) else { return };
+        if let Some(due) = open.room.flush_due()
+            && open.flush_wake.is_none_or(|wake| due < wake)
+        {
+            open.flush_wake = Some(due);
+            self.wake_at(due, Wake::Flush(key));
         }
     }
 
@@ -271,10 +279,11 @@ impl Shard {
 
 /// Each core's share of a flush, for the cores that have one.
 fn split(flush: Flush<Arc<Session>>, members: &[usize]) -> Vec<(usize, CoreFlush)> {
-    let entries: Arc<[_]> = flush.entries.into();
+    let (missed, entries): (Arc<[_]>, Arc<[_]>) = (flush.missed.into(), flush.entries.into());
     let mut parts: Vec<CoreFlush> = members
         .iter()
         .map(|_| CoreFlush {
+            missed: missed.clone(),
             entries: entries.clone(),
             users: flush.users.clone(),
             objects: flush.objects.clone(),

@@ -1,23 +1,44 @@
 //! What a shard has the store do for it.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 
 use protocol::error::{ClientError, ErrorCode};
 
-use super::{Hosted, JobDone, Shard, Wake};
+use super::{Hosted, JobDone, Pending, Shard, Wake};
 use crate::limits::STORE_RETRY;
 use crate::ports::{StoreError, StoredObject};
+use crate::room::{Command, Nothing, error_packet, ok_packet};
 use crate::time::Time;
+
+/// Which of `pending` go to the store together, where they succeed or fail together: those of one room. What has
+/// failed once goes alone, so that what can never be stored does not keep its neighbours out of the store.
+fn apart(pending: Vec<Pending>) -> Vec<Vec<Pending>> {
+    let mut writes: Vec<Vec<Pending>> = Vec::new();
+    let mut places = HashMap::new();
+    for (key, effect) in pending {
+        let place = match effect.again {
+            true => writes.len(),
+            false => *places.entry(key).or_insert(writes.len()),
+        };
+        if place == writes.len() {
+            writes.push(Vec::new());
+        }
+        writes[place].push((key, effect));
+    }
+    writes
+}
 
 impl Shard {
     pub(super) fn submit_writes(&mut self) {
         if self.writes.is_empty() {
             return;
         }
-        let effects = std::mem::take(&mut self.writes);
-        let writes = effects.iter().map(|(_, effect)| effect.write.clone()).collect();
-        let stored = self.engine.store.write(writes);
-        self.jobs.spawn(async move { JobDone::Stored(effects, stored.await) });
+        for effects in apart(std::mem::take(&mut self.writes)) {
+            let writes = effects.iter().map(|(_, effect)| effect.write.clone()).collect();
+            let stored = self.engine.store.write(writes);
+            self.jobs.spawn(async move { JobDone::Stored(effects, stored.await) });
+        }
     }
 
     pub(super) async fn job_done(&mut self, job: Option<JobDone>) {
@@ -54,12 +75,17 @@ impl Shard {
             }
             Err(_) => {
                 self.engine.metrics.store_failures.inc();
-                let error = ClientError::new(ErrorCode::Storage, "the room could not be read, try again");
-                for (session, _, ack, joining) in deferred {
+                let error = ClientError::new(ErrorCode::Overloaded, "the room could not be read, try again");
+                for (session, command, ack, joining) in deferred {
                     if let Some((_, turn)) = joining {
                         session.refused(turn);
                     }
-                    self.reply(&session, ack, &error).await;
+                    // A departure is never refused: who wanted to be out is out.
+                    let answer = match command {
+                        Command::Leave => ok_packet(ack, Nothing {}),
+                        _ => error_packet(ack, &error),
+                    };
+                    self.answer(&session, answer).await;
                 }
             }
         }

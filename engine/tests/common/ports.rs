@@ -196,6 +196,8 @@ struct Stored {
     objects: BTreeMap<(String, String), StoredObject>,
     /// Calls that fail, counted from 0 over all kinds of calls.
     failing: BTreeSet<usize>,
+    /// Writes of this object fail, with whatever comes in the same call.
+    refused: Option<String>,
     calls: usize,
     answered: usize,
 }
@@ -213,6 +215,11 @@ impl MemoryStore {
         of_room.map(|((_, id), object)| (id.clone(), object.version)).collect()
     }
 
+    /// From now on no object of this id can be stored.
+    pub(crate) fn refuse_object(&self, id: &str) {
+        self.state.lock().unwrap().refused = Some(id.to_owned());
+    }
+
     /// Calls that have not been answered yet.
     pub(crate) fn unanswered(self: &Arc<Self>) -> usize {
         let state = self.state.lock().unwrap();
@@ -228,7 +235,10 @@ impl MemoryStore {
 pub(crate) struct StorePort(pub(crate) Arc<MemoryStore>);
 
 impl StorePort {
-    fn answer<T: Send + 'static>(&self, done: impl FnOnce(&mut Stored) -> T) -> StoreFuture<T> {
+    fn answer<T: Send + 'static>(
+        &self,
+        done: impl FnOnce(&mut Stored) -> Result<T, StoreError>,
+    ) -> StoreFuture<T> {
         let store = self.0.clone();
         let answer = {
             let mut state = store.state.lock().unwrap();
@@ -237,7 +247,7 @@ impl StorePort {
             if state.failing.contains(&call) {
                 Err(StoreError(format!("call {call} was to fail")))
             } else {
-                Ok(done(&mut state))
+                done(&mut state)
             }
         };
         Box::pin(async move {
@@ -252,23 +262,26 @@ impl StorePort {
 
 impl RoomStore for StorePort {
     fn rooms(&self) -> StoreFuture<Vec<StoredRoom>> {
-        self.answer(|state| state.rooms.values().cloned().collect())
+        self.answer(|state| Ok(state.rooms.values().cloned().collect()))
     }
 
     fn objects(&self, room: &str) -> StoreFuture<Vec<StoredObject>> {
         let room = room.to_owned();
         self.answer(move |state| {
-            state
-                .objects
-                .iter()
-                .filter(|((of, _), _)| *of == room)
-                .map(|(_, object)| object.clone())
-                .collect()
+            let of_room = state.objects.iter().filter(|((of, _), _)| *of == room);
+            Ok(of_room.map(|(_, object)| object.clone()).collect())
         })
     }
 
     fn write(&self, writes: Vec<RoomWrite>) -> StoreFuture<()> {
         self.answer(move |state| {
+            let is_refused = |write: &RoomWrite| match write {
+                RoomWrite::PutObject { object, .. } => state.refused.as_ref() == Some(&object.id),
+                _ => false,
+            };
+            if writes.iter().any(is_refused) {
+                return Err(StoreError("this object cannot be stored".into()));
+            }
             for write in writes {
                 match write {
                     RoomWrite::CreateRoom(room) => {
@@ -282,6 +295,7 @@ impl RoomStore for StorePort {
                     }
                 }
             }
+            Ok(())
         })
     }
 }

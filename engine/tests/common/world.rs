@@ -215,6 +215,13 @@ impl Person {
         self.emit("leave-room", &json!({}))
     }
 
+    /// As [`Person::leave`], without wanting an answer.
+    pub(crate) fn leave_silently(&mut self) {
+        self.outbox.client().viewer.step_out();
+        self.room = None;
+        self.session.handle(ClientEvent::LeaveRoom, Vec::new(), None);
+    }
+
     pub(crate) fn move_to(&mut self, number: u32) {
         self.session.update_pose(&pose_numbered(number));
         if self.room.is_some() {

@@ -47,7 +47,8 @@ impl Fan {
             let before = self.viewers.insert(joined.slot, (joined.session, joined.encoding));
             assert!(before.is_none_or(|(viewer, _)| viewer == joined.session), "two in slot {}", joined.slot);
             if before.is_none() {
-                for entry in flush.entries[joined.since..].iter().filter(|entry| !entry.in_welcome) {
+                let heard = flush.missed.iter().chain(&flush.entries).skip(joined.since);
+                for entry in heard.filter(|entry| !entry.in_welcome) {
                     if concerns(entry, joined.slot) {
                         picture.packet(entry.packet.text());
                     }

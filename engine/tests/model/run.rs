@@ -156,7 +156,7 @@ impl Run {
         if self.truth.waiting {
             self.last_flush = self.now;
         }
-        self.truth.flush();
+        self.truth.flush(self.now);
         self.apply(effects);
         self.check_pictures();
     }
@@ -237,7 +237,7 @@ impl Run {
 
     fn check_pictures(&self) {
         let truth = &self.truth;
-        for (who, member) in &truth.members {
+        for (who, member) in truth.members.iter().filter(|(_, member)| member.welcomed) {
             let picture = &self.fan.pictures[*who as usize];
             let seen: Vec<_> = picture.users.keys().cloned().collect();
             let there: Vec<_> = truth.members.keys().map(|other| format!("s{other}")).collect();
@@ -261,7 +261,7 @@ impl Run {
 
     /// To be called after a tick.
     fn check_poses(&self) {
-        for who in self.truth.members.keys() {
+        for (who, _) in self.truth.members.iter().filter(|(_, member)| member.welcomed) {
             let picture = &self.fan.pictures[*who as usize];
             for (other, about) in self.truth.members.iter().filter(|(other, _)| *other != who) {
                 let pose = about.pose.map_or(protocol::Pose::INITIAL, pose_numbered);

@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use engine::Time;
+use engine::limits::PRESENCE_INTERVAL;
+
 use super::operation::SESSIONS;
 
 #[derive(Debug, Default)]
@@ -17,6 +20,8 @@ pub(crate) struct Truth {
     pub(crate) errors: Vec<Vec<String>>,
     /// Something waits to be flushed.
     pub(crate) waiting: bool,
+    /// When anybody was welcomed last.
+    last_welcome: Time,
     /// Objects whose last write failed.
     pub(crate) unsaved: BTreeSet<String>,
 }
@@ -26,10 +31,10 @@ pub(crate) struct Member {
     pub(crate) pose: Option<u32>,
     pub(crate) username: Option<u64>,
     /// It has had its welcome.
-    welcomed: bool,
-    /// Welcomes that it is to get with the next flush.
+    pub(crate) welcomed: bool,
+    /// Welcomes that it is to get with the next flush that brings any.
     welcomes: usize,
-    /// What it is to be told with the next flush.
+    /// What it is to be told with the next flush, or after its first welcome.
     pending: Vec<String>,
     /// Objects that it has changed since its last welcome: of these it knows more than it was told.
     pub(crate) touched: BTreeSet<String>,
@@ -87,11 +92,16 @@ impl Truth {
         self.waiting = true;
     }
 
-    pub(crate) fn flush(&mut self) {
-        self.waiting = false;
-        for (who, member) in &mut self.members {
+    pub(crate) fn flush(&mut self, now: Time) {
+        let anybody = self.members.values().any(|member| member.welcomes > 0);
+        let hold = anybody && now < self.last_welcome + PRESENCE_INTERVAL;
+        if anybody && !hold {
+            self.last_welcome = now;
+        }
+        self.waiting = hold;
+        for (who, member) in self.members.iter_mut().filter(|(_, member)| member.welcomed || !hold) {
             let log = &mut self.logs[*who as usize];
-            let welcomes = std::mem::take(&mut member.welcomes);
+            let welcomes = if hold { 0 } else { std::mem::take(&mut member.welcomes) };
             let first = usize::from(!member.welcomed && welcomes > 0);
             if first == 1 {
                 log.push("welcome".to_owned());

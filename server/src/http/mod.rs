@@ -7,6 +7,7 @@ mod body;
 mod headers;
 mod health;
 mod login;
+mod makers;
 mod page;
 mod reply;
 mod rooms;
@@ -30,13 +31,16 @@ use crate::config::Config;
 use crate::storage::SqliteStore;
 
 use headers::Cors;
+use makers::Makers;
 use page::Page;
 use reply::{ApiError, Reply};
+use rooms::RoomList;
 use route::{Found, Route};
 
 pub use body::{BODY_TIMEOUT, MAX_BODY_BYTES};
+pub use makers::{MAKER_WINDOW, MAX_MAKERS, MAX_ROOMS_PER_USER};
 pub use page::{MAX_PAGE_BYTES, MAX_PAGE_FILES};
-pub use rooms::MAX_LISTED_ROOMS;
+pub use rooms::{LIST_KEPT, MAX_FRESH_ROOMS, MAX_LISTED_ROOMS};
 
 /// The API's description, as it is served.
 pub const OPENAPI: &str = include_str!("openapi.json");
@@ -60,6 +64,8 @@ pub struct ApiParts {
 /// Answers HTTP requests. It knows no socket: whoever has one brings the requests.
 pub struct Api {
     parts: ApiParts,
+    makers: Makers,
+    list: RoomList,
     cors: Cors,
     page: Option<Page>,
 }
@@ -73,7 +79,8 @@ impl Api {
     /// An API over `parts`. Reads the page into memory, if there is one.
     pub fn new(parts: ApiParts) -> Self {
         let page = parts.config.web_dir.as_deref().and_then(Page::load);
-        Self { cors: Cors::new(&parts.config.cors_origin), page, parts }
+        let cors = Cors::new(&parts.config.cors_origin);
+        Self { makers: Makers::default(), list: RoomList::default(), cors, page, parts }
     }
 
     /// The answer to `request`, whatever it is.
@@ -128,13 +135,11 @@ impl Api {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let parts = &self.parts;
-        if route.wants_token() {
-            self.authenticate(headers)?;
-        }
+        let user = if route.wants_token() { self.authenticate(headers)?.user_id } else { String::new() };
         match route {
             Route::Login => login::login(parts, &body::object(body).await?),
-            Route::ListRooms => Ok(rooms::list(parts)),
-            Route::CreateRoom => rooms::create(parts, body::object(body).await?).await,
+            Route::ListRooms => Ok(self.list.answer(&parts.engine)),
+            Route::CreateRoom => rooms::create(parts, &self.makers, &user, body::object(body).await?).await,
             Route::Replay => rooms::replay(parts, room.unwrap_or_default()),
             Route::Execute => workers::execute(&body::object(body).await?),
             Route::WorkerStatus => Ok(workers::status()),

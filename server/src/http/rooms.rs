@@ -1,21 +1,32 @@
 //! `/api/rooms`.
 
 use std::cmp::Reverse;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use ::http::header::RETRY_AFTER;
 use ::http::{HeaderValue, Response, StatusCode};
 use bytes::Bytes;
-use engine::{CreateError, Created, RoomRequest, RoomShared};
+use engine::{CreateError, Created, Engine, RoomRequest, RoomShared, Time};
 use http_body_util::Full;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing::error;
 
+use super::makers::Makers;
 use super::reply::{ApiError, Reply};
 use super::{ApiParts, body, reply};
 
 /// Rooms in one list. Above: the fullest ones; `x-total-count` says how many there are.
 pub const MAX_LISTED_ROOMS: usize = 1_000;
+
+/// Up to this many rooms the list is always as of now: it costs less than the request for it. Of more rooms it may be
+/// [`LIST_KEPT`] old.
+pub const MAX_FRESH_ROOMS: usize = 100;
+
+/// How long a list of many rooms is kept. All who ask for it meanwhile get the same one.
+pub const LIST_KEPT: Duration = Duration::from_secs(1);
 
 /// A room as the API tells of it.
 #[derive(Serialize)]
@@ -45,8 +56,56 @@ impl<'a> From<&'a RoomShared> for RoomView<'a> {
     }
 }
 
-pub(super) fn list(parts: &ApiParts) -> Response<Full<Bytes>> {
-    let rooms = parts.engine.rooms();
+/// The last list of many rooms.
+#[derive(Debug, Default)]
+pub(super) struct RoomList(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// When it was begun.
+    since: Time,
+    list: Option<List>,
+}
+
+/// The list as JSON, and how many rooms there are.
+#[derive(Debug, Clone)]
+struct List(Bytes, usize);
+
+impl RoomList {
+    pub(super) fn answer(&self, engine: &Engine) -> Response<Full<Bytes>> {
+        let List(json, count) = if engine.room_count() <= MAX_FRESH_ROOMS {
+            list(&engine.rooms())
+        } else {
+            self.kept(engine.now(), || list(&engine.rooms()))
+        };
+        let mut response = reply::of_type("application/json", json);
+        response.headers_mut().insert("x-total-count", HeaderValue::from(count));
+        response
+    }
+
+    /// The list that is kept, or what `make` makes if that is too old. While one caller makes it, the others get the
+    /// old one: they are on cores that have better things to do than to wait.
+    fn kept(&self, now: Time, make: impl FnOnce() -> List) -> List {
+        let mut kept = self.lock();
+        if let Some(list) = &kept.list
+            && now.since(kept.since) < LIST_KEPT
+        {
+            return list.clone();
+        }
+        kept.since = now;
+        drop(kept);
+        let list = make();
+        self.lock().list = Some(list.clone());
+        list
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        // Nothing that holds this lock can panic half-way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn list(rooms: &[Arc<RoomShared>]) -> List {
     let mut views: Vec<RoomView<'_>> = rooms.iter().map(|room| RoomView::from(&**room)).collect();
     // The counts are in the views, because those of the rooms may change while they are being sorted.
     let order = |a: &RoomView<'_>, b: &RoomView<'_>| (Reverse(a.users), a.id).cmp(&(Reverse(b.users), b.id));
@@ -55,12 +114,16 @@ pub(super) fn list(parts: &ApiParts) -> Response<Full<Bytes>> {
         views.truncate(MAX_LISTED_ROOMS);
     }
     views.sort_unstable_by(order);
-    let mut response = reply::json(&views);
-    response.headers_mut().insert("x-total-count", HeaderValue::from(rooms.len()));
-    response
+    List(serde_json::to_vec(&views).expect("views are plain data").into(), rooms.len())
 }
 
-pub(super) async fn create(parts: &ApiParts, members: Map<String, Value>) -> Reply {
+/// Makes the room that `user` asks for.
+pub(super) async fn create(
+    parts: &ApiParts,
+    makers: &Makers,
+    user: &str,
+    members: Map<String, Value>,
+) -> Reply {
     let id: Option<String> = body::member(&members, "roomId", "a string")?;
     let Some(id) = id.filter(|id| !id.is_empty()) else {
         return Err(ApiError::bad_request("roomId required"));
@@ -71,7 +134,18 @@ pub(super) async fn create(parts: &ApiParts, members: Map<String, Value>) -> Rep
         tick_hz: body::member(&members, "tickHz", "a whole number")?,
         password: body::member(&members, "password", "a string")?,
     };
-    match parts.engine.create_room(&id, &request).await {
+    // To ask again for a room that is there costs nothing.
+    let is_new = parts.engine.room(&id).is_none();
+    if is_new && let Err(wait) = makers.take(user, parts.engine.now()) {
+        let error =
+            ApiError::new(StatusCode::TOO_MANY_REQUESTS, "You have made too many rooms, try again later");
+        return Err(error.with_header(RETRY_AFTER, &(wait.as_secs() + 1).to_string()));
+    }
+    let created = parts.engine.create_room(&id, &request).await;
+    if is_new && !matches!(created, Ok(Created::Room(_))) {
+        makers.give_back(user);
+    }
+    match created {
         Ok(Created::Room(room)) => Ok(reply::json(&RoomView::from(&*room))),
         Ok(Created::Conflict) => {
             Err(ApiError::new(StatusCode::CONFLICT, "A room of that id exists with other options"))
@@ -91,4 +165,28 @@ pub(super) fn replay(parts: &ApiParts, segment: &str) -> Reply {
         return Err(ApiError::new(StatusCode::NOT_FOUND, "Room not found"));
     }
     Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "Replay is not recorded by this server yet"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_is_made_once_for_all_who_ask_within_its_time() {
+        let list = RoomList::default();
+        let now = Time::from_micros(1_000_000_000);
+        let numbered = |number: usize| move || List(Bytes::new(), number);
+        assert_eq!(list.kept(now, numbered(1)).1, 1);
+        assert_eq!(list.kept(now + LIST_KEPT / 2, numbered(2)).1, 1);
+        let meanwhile = || {
+            assert_eq!(
+                list.kept(now + LIST_KEPT, numbered(4)).1,
+                1,
+                "the old one, while the new one is made"
+            );
+            List(Bytes::new(), 3)
+        };
+        assert_eq!(list.kept(now + LIST_KEPT, meanwhile).1, 3);
+        assert_eq!(list.kept(now + LIST_KEPT, numbered(5)).1, 3);
+    }
 }

@@ -9,7 +9,7 @@ const OTHERS: u64 = 64;
 /// room for a thousand, which is a hall half full. Says so if it is still too low for `connections`.
 pub fn raise_limit(connections: usize) {
     let limit = getrlimit(Resource::Nofile);
-    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit.clone() });
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
     let now = if raised.is_ok() { limit.maximum } else { limit.current };
     let wanted = connections as u64 + OTHERS;
     if let Some(now) = now

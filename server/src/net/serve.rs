@@ -15,8 +15,10 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::stream::Stream;
+use crate::transport::polling::names_session;
 use crate::transport::websocket::wants_websocket;
 use crate::transport::{EngineIo, TransportConfig, Upper, WebSockets, engine_io};
 
@@ -28,6 +30,10 @@ const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 /// How long accepting rests after the system had no socket to give.
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// How often a core may say in the log that it takes no connection. What comes in between is counted and told with the
+/// next: a flood of connections must not become one of lines.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A response's body, from either side.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -62,7 +68,8 @@ pub struct Services<U: Upper, S> {
 }
 
 impl<U: Upper, S> Services<U, S> {
-    /// Engine.IO under `path` for `upper`, on `cores` cores; what is elsewhere goes to `site`.
+    /// Engine.IO under `path` for `upper`, on `cores` cores; what is elsewhere goes to `site`. To be called before the
+    /// first connection is accepted: the permits of `connections` say how many there may be.
     pub fn new(
         path: &'static str,
         upper: Arc<U>,
@@ -72,7 +79,9 @@ impl<U: Upper, S> Services<U, S> {
         connections: Arc<Semaphore>,
     ) -> Self {
         let websockets = Arc::new(WebSockets::new(upper.clone(), cores, config));
-        Self { path, engine_io: engine_io(upper, path, config), websockets, site, connections }
+        // Nobody is connected yet: what is free is all there is.
+        let engine_io = engine_io(upper, path, config, connections.available_permits());
+        Self { path, engine_io, websockets, site, connections }
     }
 }
 
@@ -91,23 +100,47 @@ impl<U: Upper, S> Clone for Services<U, S> {
 /// Accepts connections and serves them, as long as its runtime runs. A server that drains goes on with it: a session
 /// that polls needs new connections to hear its last packets, and new sessions are refused by [`Services`].
 pub async fn accept<U: Upper, S: Site>(listener: TcpListener, services: Services<U, S>) {
+    let (mut failed, mut refused) = (Complaints::default(), Complaints::default());
     loop {
         let tcp = match listener.accept().await {
             Ok((tcp, _)) => tcp,
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if let Some(count) = failed.count() {
+                    tracing::warn!(%error, count, "cannot accept a connection");
+                }
                 tokio::time::sleep(ACCEPT_REST).await;
                 continue;
             }
         };
         // Full: the connection is closed at once, which tells a client to try again later.
         let Ok(permit) = services.connections.clone().try_acquire_owned() else {
-            tracing::warn!("as many connections are open as may be");
+            if let Some(count) = refused.count() {
+                tracing::warn!(count, "connections refused: as many are open as may be");
+            }
             continue;
         };
         if let Ok(stream) = Stream::new(tcp, permit) {
             tokio::spawn(serve(stream, services.clone()));
         }
+    }
+}
+
+/// Counts what is to be complained about, and says when.
+#[derive(Debug, Default)]
+struct Complaints {
+    untold: u64,
+    told_at: Option<Instant>,
+}
+
+impl Complaints {
+    /// One more. Answers how many there have been since the last complaint if it is time for another.
+    fn count(&mut self) -> Option<u64> {
+        self.untold += 1;
+        if self.told_at.is_some_and(|told_at| told_at.elapsed() < COMPLAINT_INTERVAL) {
+            return None;
+        }
+        self.told_at = Some(Instant::now());
+        Some(std::mem::take(&mut self.untold))
     }
 }
 
@@ -152,7 +185,7 @@ impl<U: Upper, S: Site> Site for Services<U, S> {
         if !rest.is_some_and(|rest| rest.is_empty() || rest == "/") || request.method() == Method::OPTIONS {
             return self.site.answer(request).await;
         }
-        if !self.site.is_open() && !request.uri().query().is_some_and(|query| query.contains("sid=")) {
+        if !self.site.is_open() && !request.uri().query().is_some_and(names_session) {
             let mut answer = Response::new(Empty::new().boxed_unsync());
             *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             self.site.add_headers(answer.headers_mut());
@@ -172,5 +205,24 @@ impl<U: Upper, S: Site> Site for Services<U, S> {
 
     fn add_headers(&self, headers: &mut http::HeaderMap) {
         self.site.add_headers(headers);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn complaints_are_counted_and_told_once_in_a_while() {
+        let mut complaints = Complaints::default();
+        assert_eq!(complaints.count(), Some(1), "the first is told at once");
+        for _ in 0..1000 {
+            assert_eq!(complaints.count(), None);
+        }
+        tokio::time::advance(COMPLAINT_INTERVAL).await;
+        assert_eq!(complaints.count(), Some(1001));
+        assert_eq!(complaints.count(), None);
+        tokio::time::advance(COMPLAINT_INTERVAL * 5).await;
+        assert_eq!(complaints.count(), Some(2));
     }
 }

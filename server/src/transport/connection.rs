@@ -4,8 +4,8 @@
 //! the events mean nor which transport brings them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -14,6 +14,7 @@ use protocol::Outgoing;
 use protocol::attachments::{AssembleError, AssembleLimits, Assembler, Begin, BinaryPacket};
 use protocol::limits::ATTACHMENT_TIMEOUT_MS;
 use protocol::packet::{DecodeError, Event, Packet, PacketKind};
+use tokio::time::Instant;
 
 use super::upper::{Link, Upper};
 
@@ -116,6 +117,8 @@ struct State<S> {
     assembler: Assembler,
     namespaces: Vec<(String, Arc<S>)>,
     closed: bool,
+    /// A task watches whether attachments come in time.
+    is_watched: bool,
 }
 
 impl<A: Application> Connection<A> {
@@ -130,6 +133,7 @@ impl<A: Application> Connection<A> {
                 assembler: Assembler::new(AssembleLimits::default()),
                 namespaces: Vec::new(),
                 closed: false,
+                is_watched: false,
             }),
             opened: Instant::now(),
         });
@@ -218,8 +222,11 @@ impl<A: Application> Connection<A> {
         match state.assembler.begin(text, self.age_ms())? {
             Begin::Waiting(_) => {
                 self.awaiting.store(true, Ordering::Release);
+                let is_watched = std::mem::replace(&mut state.is_watched, true);
                 drop(state);
-                self.expire_attachments();
+                if !is_watched {
+                    tokio::spawn(expire_attachments(Arc::downgrade(self)));
+                }
                 Ok(())
             }
             Begin::Complete(packet) => {
@@ -235,18 +242,20 @@ impl<A: Application> Connection<A> {
         if packet.kind == PacketKind::BinaryEvent { self.event(&packet, binary.attachments) } else { Ok(()) }
     }
 
-    /// Closes the connection if the attachments that it now waits for have not come in time.
-    fn expire_attachments(self: &Arc<Self>) {
-        let waiting = Arc::downgrade(self);
-        tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(ATTACHMENT_TIMEOUT_MS + 1)).await;
-            if let Some(connection) = waiting.upgrade() {
-                let expired = connection.state().assembler.expire(connection.age_ms());
-                if expired {
-                    connection.fail(&ConnectionError::AttachmentTimeout);
-                }
-            }
-        });
+    /// How long the packet that waits for attachments may still wait, if there is one. If its time is up, the
+    /// connection is closed. `None` ends the watch.
+    fn attachments_due(&self) -> Option<Duration> {
+        let mut state = self.state();
+        let now_ms = self.age_ms();
+        let deadline_ms = state.assembler.deadline_ms().filter(|_| !state.closed);
+        let is_expired = deadline_ms.is_some() && state.assembler.expire(now_ms);
+        state.is_watched = deadline_ms.is_some() && !is_expired;
+        drop(state);
+        if is_expired {
+            self.fail(&ConnectionError::AttachmentTimeout);
+            return None;
+        }
+        deadline_ms.map(|deadline_ms| Duration::from_millis(deadline_ms - now_ms))
     }
 
     fn connect(&self, namespace: &str, auth: Option<&str>) -> Result<(), ConnectionError> {
@@ -311,6 +320,16 @@ impl<A: Application> Connection<A> {
     }
 }
 
+/// Closes a connection whose attachments do not come in time. One such task serves all of a connection's packets: it
+/// looks again when the packet that it last saw would be due, and ends when none is waiting then.
+async fn expire_attachments<A: Application>(connection: Weak<Connection<A>>) {
+    let mut due = Some(Duration::from_millis(ATTACHMENT_TIMEOUT_MS));
+    while let Some(wait) = due {
+        tokio::time::sleep(wait).await;
+        due = connection.upgrade().and_then(|connection| connection.attachments_due());
+    }
+}
+
 /// Socket.IO above Engine.IO.
 pub struct SocketIo<A> {
     app: Arc<A>,
@@ -355,3 +374,6 @@ impl<A: Application> std::fmt::Debug for Connection<A> {
         f.debug_struct("Connection").field("link", &self.link).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -47,8 +47,13 @@ pub struct EngineIoHandler<U: Upper> {
 }
 
 /// The service that answers everything under `path`. It is one for all cores: a session's requests may come in
-/// on different ones.
-pub fn engine_io<U: Upper>(upper: Arc<U>, path: &'static str, config: TransportConfig) -> EngineIo<U> {
+/// on different ones. `connections_max` is how many connections the server takes.
+pub fn engine_io<U: Upper>(
+    upper: Arc<U>,
+    path: &'static str,
+    config: TransportConfig,
+    connections_max: usize,
+) -> EngineIo<U> {
     let sessions = Arc::<Sessions<U>>::default();
     let handler = Arc::new(EngineIoHandler { upper, sessions: sessions.clone() });
     let config = EngineIoConfig::builder()
@@ -63,7 +68,7 @@ pub fn engine_io<U: Upper>(upper: Arc<U>, path: &'static str, config: TransportC
         .ws_max_frame_size(MAX_PACKET_BYTES + MESSAGE_OVERHEAD_BYTES)
         .build();
     let silence_max = config.ping_interval + config.ping_timeout;
-    EngineIo::new(path, EngineIoService::with_config(handler, config), sessions, silence_max)
+    EngineIo::new(path, EngineIoService::with_config(handler, config), sessions, connections_max, silence_max)
 }
 
 /// What hangs on each of engineioxide's sockets. It is empty only until `on_connect` has filled it.

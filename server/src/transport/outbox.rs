@@ -17,30 +17,53 @@ use crate::net::stream::StreamHandle;
 /// a place costs a reference (under 200 bytes), not a packet.
 pub const QUEUE_CAPACITY: usize = 32_768;
 
+/// Bytes of all packets that wait for one session, over whichever transport. Full: it is closed as a slow reader.
+/// The lists of users and objects of the largest room fit in. A packet that is longer by itself is taken when nothing
+/// else waits, as it would never leave otherwise; the engine's limits bound it.
+pub const MAX_QUEUED_BYTES: usize = 16 * 1024 * 1024;
+
 /// Through engineioxide's queue. `D` is what engineioxide keeps with each socket for us.
 pub struct EngineIoOutbox<D: Default + Send + Sync + 'static> {
     /// Weak, because the socket owns the connection, and that owns this.
     socket: Weak<Socket<D>>,
     stream: Option<StreamHandle>,
-    /// Packets that engineioxide has not taken from the queue yet, of those that carry a [`Ticket`].
-    queued: Arc<AtomicUsize>,
+    queued: Arc<Queued>,
+}
+
+/// What engineioxide has not taken from the queue yet, of that which carries a [`Ticket`].
+#[derive(Debug, Default)]
+struct Queued {
+    packets: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 /// Bytes that count as queued for as long as anybody holds them.
 struct Ticket {
     bytes: Bytes,
-    queued: Arc<AtomicUsize>,
+    /// Bytes of all that leaves with these.
+    weight: usize,
+    queued: Arc<Queued>,
 }
 
 impl Ticket {
-    /// `bytes`, counted in `queued` until the queue's consumer has let go of them.
+    /// `bytes`, counted in `queued` until the queue's consumer has let go of them. They count for `weight` bytes, as
+    /// what leaves with them has no ticket of its own.
     ///
     /// engineioxide does not tell how long its queue is. It drops a packet's text when it takes the packet from
     /// the queue, which it does only once the socket has taken all before it; so a text that knows when it is
     /// dropped tells what the queue does not.
-    fn issue(bytes: Bytes, queued: &Arc<AtomicUsize>) -> Bytes {
-        queued.fetch_add(1, Ordering::AcqRel);
-        Bytes::from_owner(Ticket { bytes, queued: queued.clone() })
+    ///
+    /// # Errors
+    /// [`OutboxError::Full`] if more bytes would wait than may.
+    fn issue(bytes: Bytes, weight: usize, queued: &Arc<Queued>) -> Result<Bytes, OutboxError> {
+        queued.packets.fetch_add(1, Ordering::AcqRel);
+        let before = queued.bytes.fetch_add(weight, Ordering::AcqRel);
+        // From here on it is counted; to drop it takes that back.
+        let ticket = Self { bytes, weight, queued: queued.clone() };
+        if before > 0 && before + weight > MAX_QUEUED_BYTES {
+            return Err(OutboxError::Full);
+        }
+        Ok(Bytes::from_owner(ticket))
     }
 }
 
@@ -52,7 +75,8 @@ impl AsRef<[u8]> for Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.queued.fetch_sub(1, Ordering::AcqRel);
+        self.queued.bytes.fetch_sub(self.weight, Ordering::AcqRel);
+        self.queued.packets.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -72,10 +96,10 @@ impl<D: Default + Send + Sync + 'static> Outbox for EngineIoOutbox<D> {
         let socket = self.socket()?;
         let permit = socket.reserve().map_err(outbox_error)?;
         if let (false, [message]) = (packet.has_text(), packet.attachments()) {
-            permit.emit_binary(Ticket::issue(message.clone(), &self.queued));
+            permit.emit_binary(Ticket::issue(message.clone(), packet.wire_bytes(), &self.queued)?);
             return Ok(());
         }
-        let text = packet_text(Ticket::issue(packet.text_bytes(), &self.queued));
+        let text = packet_text(Ticket::issue(packet.text_bytes(), packet.wire_bytes(), &self.queued)?);
         if packet.attachments().is_empty() {
             permit.emit(text);
         } else {
@@ -100,7 +124,7 @@ impl<D: Default + Send + Sync + 'static> Outbox for EngineIoOutbox<D> {
                     let permit = socket.reserve().map_err(outbox_error)?;
                     let mut text = buffer.slice(span.text());
                     if index == last {
-                        text = Ticket::issue(text, &self.queued);
+                        text = Ticket::issue(text, buffer.len(), &self.queued)?;
                     }
                     permit.emit(packet_text(text));
                 }
@@ -110,7 +134,7 @@ impl<D: Default + Send + Sync + 'static> Outbox for EngineIoOutbox<D> {
     }
 
     fn is_idle(&self) -> bool {
-        self.queued.load(Ordering::Acquire) == 0
+        self.queued.packets.load(Ordering::Acquire) == 0
     }
 
     fn close(&self, reason: CloseReason) {

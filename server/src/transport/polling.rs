@@ -24,6 +24,7 @@ use http::header::CONTENT_LENGTH;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::service::Service;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::engineio::{EngineIoHandler, SocketData};
@@ -37,6 +38,11 @@ mod tests;
 pub trait RequestBody: hyper::body::Body<Data: Send, Error: Debug> + Debug + Send + Unpin + 'static {}
 
 impl<B: hyper::body::Body<Data: Send, Error: Debug> + Debug + Send + Unpin + 'static> RequestBody for B {}
+
+/// Sessions that began with polling, per connection that may be open. Above: 503. A client that polls has a connection
+/// nearly always, so that one is enough; but a session outlives its connections until its client's silence is noticed,
+/// so that the limit on connections is none on sessions.
+const SESSIONS_PER_CONNECTION: usize = 1;
 
 /// How long a polling client may take to send the body of a POST. It gets 408 then, and its session ends.
 const POST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,19 +62,31 @@ pub struct EngineIo<U: Upper> {
     path: &'static str,
     service: EngineIoService<EngineIoHandler<U>>,
     sessions: Arc<Sessions<U>>,
+    /// One permit per session that may be there, of those that begin with polling.
+    places: Arc<Semaphore>,
     /// How long a client that answers every ping can be silent.
     silence_max: Duration,
 }
 
+/// A session's place, which rides on the request that opened it: engineioxide keeps that as long as its socket, and so
+/// the place is free again when there is nothing left of the session.
+#[derive(Clone)]
+struct Place {
+    _permit: Arc<OwnedSemaphorePermit>,
+}
+
 impl<U: Upper> EngineIo<U> {
-    /// What `service` answers under `path`; its handler keeps `sessions` up to date.
+    /// What `service` answers under `path`; its handler keeps `sessions` up to date. `connections_max` is how many
+    /// connections there may be, from which follows how many sessions.
     pub(super) fn new(
         path: &'static str,
         service: EngineIoService<EngineIoHandler<U>>,
         sessions: Arc<Sessions<U>>,
+        connections_max: usize,
         silence_max: Duration,
     ) -> Self {
-        Self { path, service, sessions, silence_max }
+        let places = Arc::new(Semaphore::new(connections_max * SESSIONS_PER_CONNECTION));
+        Self { path, service, sessions, places, silence_max }
     }
 
     /// Answers a request under the path. To drop the future is to say that the client has given the request up.
@@ -84,7 +102,11 @@ impl<U: Upper> EngineIo<U> {
         }
     }
 
-    async fn open<B: RequestBody>(&self, request: Request<B>) -> Response<Body> {
+    async fn open<B: RequestBody>(&self, mut request: Request<B>) -> Response<Body> {
+        let Ok(permit) = self.places.clone().try_acquire_owned() else {
+            return refusal(StatusCode::SERVICE_UNAVAILABLE);
+        };
+        request.extensions_mut().insert(Place { _permit: Arc::new(permit) });
         let (mut head, body) = self.call(request).await.into_parts();
         let handshake = whole(body).await;
         let Some((sid, session)) = sid_of(&handshake).and_then(|sid| Some((sid, self.sessions.find(sid)?)))
@@ -198,6 +220,7 @@ impl<U: Upper> Clone for EngineIo<U> {
             path: self.path,
             service: self.service.clone(),
             sessions: self.sessions.clone(),
+            places: self.places.clone(),
             silence_max: self.silence_max,
         }
     }
@@ -209,8 +232,8 @@ impl<U: Upper> Debug for EngineIo<U> {
     }
 }
 
-/// The sessions that began with polling. There are never more than engineioxide has sockets, and each of those
-/// lives only as long as its client answers pings.
+/// The sessions that began with polling. There are never more than there are [`Place`]s, and each lives only as long as
+/// its client answers pings.
 pub(super) struct Sessions<U: Upper>(RwLock<HashMap<Sid, Arc<Session<U>>>>);
 
 impl<U: Upper> Sessions<U> {
@@ -304,6 +327,11 @@ impl<U: Upper> Drop for CloseOnDrop<'_, U> {
             session.close();
         }
     }
+}
+
+/// Whether a query names a session, be it one or not. engineioxide opens no session then.
+pub(crate) fn names_session(query: &str) -> bool {
+    query.split('&').any(|pair| pair.starts_with("sid="))
 }
 
 /// What a query asks for, read as engineioxide reads it: the first of equal names counts.

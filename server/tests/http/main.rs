@@ -14,7 +14,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Frame};
 use serde_json::json;
 use server::auth::Auth;
-use server::http::MAX_BODY_BYTES;
+use server::http::{MAX_BODY_BYTES, MAX_ROOMS_PER_USER};
 
 use site::{SECRET, Site};
 
@@ -69,6 +69,27 @@ async fn a_list_of_rooms_has_an_end() {
     let rooms = rooms.json();
     assert_eq!(rooms.as_array().unwrap().len(), server::http::MAX_LISTED_ROOMS);
     assert_eq!(rooms[0]["id"], "room-00000");
+}
+
+#[tokio::test]
+async fn one_user_makes_only_so_many_rooms() {
+    let site = Site::new();
+    let (ada, bob) = (site.token().await, site.token().await);
+    let make = |token: &str, index: u32| {
+        let (site, token) = (&site, token.to_owned());
+        async move { site.post("/api/rooms", &token, json!({"roomId": format!("room-{index}")})).await }
+    };
+    for index in 0..MAX_ROOMS_PER_USER {
+        let wrong =
+            site.post("/api/rooms", &ada, json!({"roomId": format!("room-{index}"), "tickHz": 91})).await;
+        assert_eq!(wrong.status, StatusCode::BAD_REQUEST, "what is not made is not counted");
+        assert_eq!(make(&ada, index).await.status, StatusCode::OK);
+    }
+    let refused = make(&ada, MAX_ROOMS_PER_USER).await;
+    refused.check_error(429, "You have made too many rooms, try again later");
+    assert!((1..=3_600).contains(&refused.header("retry-after").parse().unwrap()));
+    assert_eq!(make(&ada, 0).await.status, StatusCode::OK, "a room that is there");
+    assert_eq!(make(&bob, MAX_ROOMS_PER_USER).await.status, StatusCode::OK, "another user");
 }
 
 #[tokio::test]

@@ -6,21 +6,27 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll};
 
+use engine::ports::OutboxError;
 use hyper::body::Frame;
 use protocol::Outgoing;
 
 use super::*;
 use crate::transport::engineio::{TransportConfig, engine_io};
+use crate::transport::outbox::MAX_QUEUED_BYTES;
 use crate::transport::upper::Link;
 
 const INTERVAL: Duration = Duration::from_secs(25);
 const TIMES: TransportConfig =
     TransportConfig { ping_interval: INTERVAL, ping_timeout: Duration::from_secs(20) };
 
+/// Connections, and so sessions, that there may be.
+const CONNECTIONS_MAX: usize = 3;
+
 /// Writes down what it hears.
 #[derive(Default)]
 struct Ear {
     greeting: Option<&'static str>,
+    links: Arc<Mutex<Vec<Link>>>,
     heard: Arc<Mutex<Vec<String>>>,
     closed: Arc<AtomicUsize>,
 }
@@ -32,6 +38,7 @@ impl Upper for Ear {
         if let Some(greeting) = self.greeting {
             link.outbox.send(&Outgoing::message(greeting)).unwrap();
         }
+        self.links.lock().unwrap().push(link.clone());
         Arc::new(link)
     }
 
@@ -59,7 +66,7 @@ struct Client {
 impl Client {
     async fn open(ear: Ear) -> Self {
         let (heard, closed) = (ear.heard.clone(), ear.closed.clone());
-        let engine_io = engine_io(Arc::new(ear), "/engine.io", TIMES);
+        let engine_io = engine_io(Arc::new(ear), "/engine.io", TIMES, CONNECTIONS_MAX);
         let answer = engine_io.answer(request("GET", "transport=polling", "")).await;
         assert_eq!(answer.status(), StatusCode::OK);
         assert!(answer.headers().get(CONTENT_LENGTH).is_none(), "the length was that of the handshake alone");
@@ -159,7 +166,7 @@ async fn what_is_sent_at_once_comes_with_the_handshake() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_for_no_session_is_refused_by_engineioxide() {
-    let engine_io = engine_io(Arc::new(Ear::default()), "/engine.io", TIMES);
+    let engine_io = engine_io(Arc::new(Ear::default()), "/engine.io", TIMES, CONNECTIONS_MAX);
     for (method, query) in [
         ("GET", "transport=polling&sid=AAAAAAAAAAAAAAAA"),
         ("GET", "transport=polling&sid=%"),
@@ -244,6 +251,81 @@ async fn a_session_is_upgraded_by_one_websocket_at_a_time() {
     assert_eq!(keyless.status(), StatusCode::BAD_REQUEST);
     assert_eq!(client.upgrade().await, StatusCode::SWITCHING_PROTOCOLS);
     assert_eq!(client.upgrade().await, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(start_paused = true)]
+async fn there_are_no_more_sessions_than_there_may_be() {
+    let client = Client::open(Ear::default()).await;
+    let open = async || {
+        let answer = client.engine_io.clone().answer(request("GET", "transport=polling", "")).await;
+        let status = answer.status();
+        (status, sid_of(text_of(answer).await.as_bytes()))
+    };
+    let heard_of = || client.engine_io.sessions.0.read().unwrap().len();
+    for _ in 1..CONNECTIONS_MAX {
+        assert_eq!(open().await.0, StatusCode::OK);
+    }
+    for _ in 0..3 {
+        assert_eq!(open().await, (StatusCode::SERVICE_UNAVAILABLE, None));
+        assert_eq!(heard_of(), CONNECTIONS_MAX);
+    }
+    // To be upgraded frees no place, to end does.
+    assert_eq!(client.upgrade().await, StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(open().await.0, StatusCode::SERVICE_UNAVAILABLE);
+    client.engine_io.sessions.find(client.sid).unwrap().close();
+    while heard_of() == CONNECTIONS_MAX {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(open().await.0, StatusCode::OK);
+    assert_eq!(open().await.0, StatusCode::SERVICE_UNAVAILABLE);
+    // Whoever says nothing loses its place; what engineioxide refuses takes none.
+    while heard_of() > 0 {
+        tokio::time::advance(TIMES.ping_timeout).await;
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..=CONNECTIONS_MAX {
+        let refused = client.engine_io.answer(request("GET", "transport=polling&sid=%", "")).await;
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST);
+    }
+    for _ in 0..CONNECTIONS_MAX {
+        assert_eq!(open().await.0, StatusCode::OK);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_is_limited_in_bytes() {
+    let ear = Ear::default();
+    let links = ear.links.clone();
+    let client = Client::open(ear).await;
+    let outbox = links.lock().unwrap()[0].outbox.clone();
+    let text = "x".repeat(MAX_QUEUED_BYTES / 20);
+    for packet in [Outgoing::message(&text), Outgoing::binary_event_raw("a", "1", vec![text.clone().into()])]
+    {
+        let fit = MAX_QUEUED_BYTES / packet.wire_bytes();
+        for _ in 0..fit {
+            assert_eq!(outbox.send(&packet), Ok(()));
+        }
+        assert_eq!(outbox.send(&packet), Err(OutboxError::Full), "{fit} wait already");
+        assert_eq!(outbox.send(&Outgoing::message("small")), Ok(()), "what is refused does not count");
+        while !outbox.is_idle() {
+            assert_eq!(client.poll().await.0, StatusCode::OK);
+        }
+    }
+    // What is too long by itself goes alone.
+    let long = Outgoing::message(&text.repeat(21));
+    assert_eq!(outbox.send(&long), Ok(()));
+    assert_eq!(outbox.send(&long), Err(OutboxError::Full));
+    assert_eq!(outbox.send(&Outgoing::message("small")), Err(OutboxError::Full));
+    assert_eq!(client.poll().await.0, StatusCode::OK);
+    assert_eq!(outbox.send(&Outgoing::message("small")), Ok(()));
+}
+
+#[test]
+fn a_query_names_a_session_or_does_not() {
+    assert!(names_session("EIO=4&transport=polling&sid=x") && names_session("sid="));
+    for query in ["", "EIO=4&transport=polling", "xsid=1&EIO=4", "token=sid=", "t=1&amp;sid=1"] {
+        assert!(!names_session(query), "{query}");
+    }
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The task of a connection: it reads, and goes on writing where the socket was full.
 
 use std::cell::RefCell;
-use std::future::poll_fn;
-use std::pin::Pin;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -13,8 +14,9 @@ use serde::Serialize;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
 
+use super::backlog::{Backlog, Progress};
 use super::heartbeat::{Heartbeats, Times};
-use super::wire::{NORMAL_CLOSURE, Wire};
+use super::wire::{INTERNAL_ERROR, NORMAL_CLOSURE, Wire};
 use crate::net::cores;
 use crate::net::stream::Stream;
 use crate::transport::upper::{Link, Upper};
@@ -25,7 +27,11 @@ use protocol::outgoing::{OPCODE_TEXT, frame_header};
 const READ_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Reads in a row before a connection lets the others of its core go on.
-const READS_PER_WAKE: usize = 8;
+const READS_PER_WAKE: usize = 2;
+
+/// Frames in a row before a connection lets the others of its core go on: they may be as small as six bytes, so that
+/// a read holds ten thousand of them. What is left waits for the connection's next turn.
+const FRAMES_PER_WAKE: usize = 256;
 
 /// What a message may be longer than an Engine.IO packet: the type that goes before it.
 const MESSAGE_OVERHEAD_BYTES: usize = 1;
@@ -48,8 +54,7 @@ enum End {
 struct Connection<U: Upper> {
     input: OwnedReadHalf,
     reader: Reader,
-    /// The beginning of a frame whose rest has not come. Empty nearly always.
-    partial: Vec<u8>,
+    backlog: Backlog,
     wire: Arc<Wire>,
     upper: Arc<U>,
     above: Arc<U::Connection>,
@@ -72,7 +77,8 @@ pub(super) async fn drive<U: Upper>(
     let outbox: Arc<dyn Outbox> = wire.clone();
     let above = upper.open(Link::new(outbox, query, cores::current()));
     let reader = Reader::new(MAX_PACKET_BYTES + MESSAGE_OVERHEAD_BYTES);
-    let mut connection = Connection { input, reader, partial: early.to_vec(), wire, upper, above, times };
+    let backlog = Backlog::new(early.to_vec());
+    let mut connection = Connection { input, reader, backlog, wire, upper, above, times };
     connection.serve().await;
 }
 
@@ -104,12 +110,16 @@ impl Wire {
 
 impl<U: Upper> Connection<U> {
     async fn serve(&mut self) {
-        let mut buffered = std::mem::take(&mut self.partial);
-        let end = match self.take_frames(&mut buffered) {
-            Ok(()) => poll_fn(|cx| self.poll_end(cx)).await,
-            Err(end) => end,
-        };
-        if let End::Broken(code) = end {
+        // Above is much that is none of ours. Should it ever panic, it must hear of the connection's end all the
+        // same, or the client would stay where it is for ever. Nothing of ours is half-way through a change there.
+        let end = poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| self.poll_end(cx))) {
+            Ok(poll) => poll,
+            Err(_) => {
+                tracing::error!("the handler of a message panicked; its connection is closed");
+                Poll::Ready(End::Broken(INTERNAL_ERROR))
+            }
+        });
+        if let End::Broken(code) = end.await {
             self.wire.close_with(code);
         }
         // Whoever is above hears of the end now; what is queued may still be on its way.
@@ -124,18 +134,27 @@ impl<U: Upper> Connection<U> {
         if self.wire.poll_over(cx).is_ready() || self.wire.is_closing() {
             return Poll::Ready(End::Closed);
         }
+        let mut frames_left = FRAMES_PER_WAKE;
         for _ in 0..READS_PER_WAKE {
-            match ready!(self.poll_read(cx)) {
+            match ready!(self.poll_input(cx, &mut frames_left)) {
                 Ok(()) => {}
                 Err(end) => return Poll::Ready(end),
             }
+            if frames_left == 0 {
+                break;
+            }
         }
-        cx.waker().wake_by_ref();
+        // Unlike waking oneself, this also lets those go on for whom something has come in the meantime.
+        let _ = pin!(tokio::task::yield_now()).poll(cx);
         Poll::Pending
     }
 
-    /// Reads once into the core's buffer, and takes the frames from where they lie.
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    /// Takes frames from what is waiting, or else reads once into the core's buffer and takes them from where they
+    /// lie.
+    fn poll_input(&mut self, cx: &mut Context<'_>, frames_left: &mut usize) -> Poll<Result<(), End>> {
+        if self.backlog.is_ready() {
+            return Poll::Ready(self.take_backlog(frames_left));
+        }
         READ_BUFFER.with_borrow_mut(|buffer| {
             let mut read = ReadBuf::new(buffer);
             let done = ready!(Pin::new(&mut self.input).poll_read(cx, &mut read));
@@ -143,37 +162,61 @@ impl<U: Upper> Connection<U> {
             if done.is_err() || came.is_empty() {
                 return Poll::Ready(Err(End::Closed));
             }
-            if self.partial.is_empty() {
-                return Poll::Ready(self.take_frames(came));
+            if !self.backlog.is_empty() {
+                self.backlog.extend(came);
+                let is_ready = self.backlog.is_ready();
+                return Poll::Ready(if is_ready { self.take_backlog(frames_left) } else { Ok(()) });
             }
-            let mut joined = std::mem::take(&mut self.partial);
-            joined.extend_from_slice(came);
-            Poll::Ready(self.take_frames(&mut joined))
+            let progress = self.take_frames(came, frames_left)?;
+            self.backlog.keep(came, progress);
+            Poll::Ready(Ok(()))
         })
     }
 
-    /// Takes all whole frames; what is left at the end waits for its rest.
-    fn take_frames(&mut self, input: &mut [u8]) -> Result<(), End> {
-        let mut at = 0;
-        while at < input.len() {
-            match self.reader.step(&mut input[at..]).map_err(broken)? {
+    fn take_backlog(&mut self, frames_left: &mut usize) -> Result<(), End> {
+        let mut backlog = std::mem::take(&mut self.backlog);
+        let taken = backlog.take(|input| self.take_frames(input, frames_left));
+        self.backlog = backlog;
+        taken
+    }
+
+    /// Takes whole frames, as many as there are or may be taken. All that is said in answer leaves together.
+    fn take_frames(&mut self, input: &mut [u8], frames_left: &mut usize) -> Result<Progress, End> {
+        let came = input.len();
+        let mut progress = Progress { taken: 0, needed: 0 };
+        let mut cork = None;
+        let mut newest_ping = None;
+        while progress.taken < came && *frames_left > 0 {
+            match self.reader.step(&mut input[progress.taken..]).map_err(broken)? {
                 Step::Incomplete(needed) => {
-                    self.partial.reserve_exact(needed.min(READ_BUFFER_BYTES).max(input.len() - at));
-                    self.partial.extend_from_slice(&input[at..]);
-                    return Ok(());
+                    progress.needed = needed;
+                    break;
                 }
                 Step::Frame(taken, message) => {
-                    at += taken;
-                    if let Some(message) = message {
-                        hear(&*self.upper, &self.above, &self.wire, self.times, message)?;
-                        if self.wire.is_closing() {
-                            return Err(End::Closed);
+                    progress.taken += taken;
+                    *frames_left -= 1;
+                    if cork.is_none() && progress.taken < came {
+                        cork = Some(self.wire.cork());
+                    }
+                    match message {
+                        // Its payload is the end of its frame.
+                        Some(Message::Ping(payload)) => {
+                            newest_ping = Some(progress.taken - payload.len()..progress.taken);
                         }
+                        Some(message) => hear(&*self.upper, &self.above, &self.wire, self.times, message)?,
+                        None => {}
+                    }
+                    if self.wire.is_closing() {
+                        return Err(End::Closed);
                     }
                 }
             }
         }
-        Ok(())
+        // Of several pings that came together only the newest needs an answer (RFC 6455, 5.5.3).
+        if let Some(payload) = newest_ping {
+            self.wire.pong(&input[payload]);
+        }
+        Ok(progress)
     }
 
     /// After the end has been decided: what is queued is written, what still comes is read and thrown away, until
@@ -217,8 +260,8 @@ fn hear<U: Upper>(
             _ => return Err(End::Broken(NORMAL_CLOSURE)),
         },
         Message::Binary(message) => upper.binary(above, Bytes::copy_from_slice(message)),
-        Message::Ping(payload) => wire.pong(payload),
-        Message::Pong(_) => {}
+        // A ping is answered by the caller.
+        Message::Ping(_) | Message::Pong(_) => {}
         Message::Close(code) => {
             wire.close_with(code.unwrap_or(NORMAL_CLOSURE));
             return Err(End::Closed);
@@ -231,3 +274,6 @@ fn broken(error: ReadError) -> End {
     tracing::debug!(%error, "a client broke the WebSocket protocol");
     End::Broken(error.close_code())
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,12 +6,16 @@
 //!
 //! - [`handshake`]: the HTTP request that becomes a WebSocket
 //! - `drive`: the task of a connection, which reads
+//! - `backlog`: what it has read and not taken yet
 //! - `wire`: its way out
+//! - `queue`: what waits to be written
 //! - `heartbeat`: pings, and the end of those who do not answer
 
+mod backlog;
 mod drive;
 pub mod handshake;
 mod heartbeat;
+mod queue;
 mod wire;
 
 pub use handshake::{WebSockets, wants_websocket};

@@ -3,9 +3,8 @@
 //! Packets are queued as references to shared frames and leave in as few writes as they fit into; a tick is written
 //! straight away. What the socket does not take stays queued, and the connection's task goes on when it can.
 
-use std::collections::VecDeque;
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
@@ -17,27 +16,27 @@ use protocol::outgoing::frame_header;
 use protocol::websocket::{OPCODE_PONG, close_frame};
 
 use super::heartbeat::{Pulse, Times};
+use super::queue::Queue;
 use crate::net::stream::StreamWriter;
-
-/// Frames that wait for one connection. Full: it is closed as a slow reader. Everybody's arrival in the largest
-/// room fits in. They are references to frames that all who wait for them share.
-const MAX_QUEUED_FRAMES: usize = 32_768;
-
-/// Bytes of all frames that wait for one connection. Full: it is closed as a slow reader. The lists of users and
-/// objects of the largest room fit in.
-const MAX_QUEUED_BYTES: usize = 16 * 1024 * 1024;
 
 /// Frames per write. The system takes more, but by then their copying costs more than another call.
 const FRAMES_PER_WRITE: usize = 64;
-
-/// A queue that has been longer than this gives its memory back when it is empty.
-const KEPT_QUEUE_FRAMES: usize = 16;
 
 /// An Engine.IO ping as a WebSocket text frame.
 const PING_FRAME: &[u8] = &[0x81, 1, b'2'];
 
 /// The code to close with when nothing is wrong.
 pub(super) const NORMAL_CLOSURE: u16 = 1000;
+
+/// The code to close with when the server itself has failed.
+pub(super) const INTERNAL_ERROR: u16 = 1011;
+
+/// States of [`Wire::cork`]: what is flushed is written at once.
+const UNCORKED: u8 = 0;
+/// What is flushed waits for the cork to be pulled.
+const CORKED: u8 = 1;
+/// As before, and something has been flushed.
+const CORKED_AND_FLUSHED: u8 = 2;
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -46,6 +45,8 @@ pub(super) struct Wire {
     queue: Mutex<Queue>,
     /// The connection's task, which is woken when something is left to write or the end has come.
     task: AtomicWaker,
+    /// One of the states above. Set by the connection's task alone, while it reads.
+    cork: AtomicU8,
     /// The socket took less than there was.
     is_blocked: AtomicBool,
     /// As the queue's, to be read without its lock.
@@ -55,22 +56,13 @@ pub(super) struct Wire {
     pulse: Pulse,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    frames: VecDeque<Bytes>,
-    /// Bytes of the first frame that have left.
-    sent: usize,
-    bytes: usize,
-    /// A close frame is the last one; nothing may follow.
-    is_closing: bool,
-}
-
 impl Wire {
     pub(super) fn new(stream: Arc<StreamWriter>, times: Times) -> Arc<Self> {
         Arc::new(Self {
             stream,
             queue: Mutex::default(),
             task: AtomicWaker::new(),
+            cork: AtomicU8::new(UNCORKED),
             is_blocked: AtomicBool::new(false),
             is_closing: AtomicBool::new(false),
             is_over: AtomicBool::new(false),
@@ -98,6 +90,24 @@ impl Wire {
         if self.is_over.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
 
+    /// Holds back what is flushed until the returned cork is dropped, so that it leaves in one write. Ticks are not
+    /// held back. Only the connection's task may do this, and only while it hears what has come.
+    pub(super) fn cork(&self) -> Cork<'_> {
+        self.cork.store(CORKED, Ordering::Release);
+        Cork(self)
+    }
+
+    /// Whether a flush is to wait for the cork, which from now on knows of it.
+    fn is_held_back(&self) -> bool {
+        if self.cork.load(Ordering::Acquire) == UNCORKED {
+            return false;
+        }
+        // Whoever finds the cork in its place has queued before that, so that pulling it finds what was queued.
+        let noted =
+            self.cork.compare_exchange(CORKED, CORKED_AND_FLUSHED, Ordering::AcqRel, Ordering::Acquire);
+        noted != Err(UNCORKED)
+    }
+
     /// Sends an Engine.IO ping.
     pub(super) fn ping(&self) {
         self.send_frame(Bytes::from_static(PING_FRAME));
@@ -119,7 +129,8 @@ impl Wire {
     pub(super) fn close_with(&self, code: u16) {
         let mut queue = self.queue();
         if !queue.is_closing {
-            let _ = queue.push(Bytes::copy_from_slice(&close_frame(code)));
+            // It comes once, so it needs no limit.
+            queue.append(Bytes::copy_from_slice(&close_frame(code)));
             queue.is_closing = true;
             self.is_closing.store(true, Ordering::Release);
             drop(queue);
@@ -193,69 +204,22 @@ impl Wire {
             let skipped = written.min(part.len());
             written -= skipped;
             if skipped < part.len() {
-                // A tick that has begun must be finished; it is within the limits, as the queue was empty.
-                let _ = queue.push(part.slice(skipped..));
+                // A tick that has begun must be finished, whatever the limits: without its rest, what follows
+                // would be taken for it.
+                queue.append(part.slice(skipped..));
             }
         }
         self.write(queue);
     }
 }
 
-impl Queue {
-    fn push(&mut self, frame: Bytes) -> Result<(), OutboxError> {
-        if self.is_closing {
-            return Err(OutboxError::Closed);
-        }
-        if self.frames.len() >= MAX_QUEUED_FRAMES || self.bytes + frame.len() > MAX_QUEUED_BYTES {
-            return Err(OutboxError::Full);
-        }
-        if !frame.is_empty() {
-            self.bytes += frame.len();
-            self.frames.push_back(frame);
-        }
-        Ok(())
-    }
+/// See [`Wire::cork`].
+pub(super) struct Cork<'a>(&'a Wire);
 
-    fn push_packet(&mut self, packet: &Outgoing) -> Result<(), OutboxError> {
-        if let Some(frames) = packet.contiguous() {
-            return self.push(frames.clone());
-        }
-        self.push(packet.frame())?;
-        for attachment in packet.attachment_frames() {
-            self.push(Bytes::copy_from_slice(attachment.header()))?;
-            self.push(attachment.payload.clone())?;
-        }
-        Ok(())
-    }
-
-    fn fill<'a>(&'a self, parts: &mut [IoSlice<'a>]) -> usize {
-        let mut sent = self.sent;
-        let mut count = 0;
-        for (part, frame) in parts.iter_mut().zip(&self.frames) {
-            *part = IoSlice::new(&frame[sent..]);
-            sent = 0;
-            count += 1;
-        }
-        count
-    }
-
-    fn advance(&mut self, mut written: usize) {
-        self.bytes -= written;
-        while let Some(first) = self.frames.front() {
-            let left = first.len() - self.sent;
-            if written < left {
-                self.sent += written;
-                return;
-            }
-            written -= left;
-            self.sent = 0;
-            self.frames.pop_front();
-        }
-    }
-
-    fn shrink(&mut self) {
-        if self.frames.is_empty() && self.frames.capacity() > KEPT_QUEUE_FRAMES {
-            self.frames = VecDeque::new();
+impl Drop for Cork<'_> {
+    fn drop(&mut self) {
+        if self.0.cork.swap(UNCORKED, Ordering::AcqRel) == CORKED_AND_FLUSHED {
+            self.0.flush();
         }
     }
 }
@@ -269,7 +233,9 @@ impl Outbox for Wire {
     }
 
     fn flush(&self) {
-        self.write(&mut self.queue());
+        if !self.is_held_back() {
+            self.write(&mut self.queue());
+        }
     }
 
     fn send_tick(&self, tick: &TickView<'_>) -> Result<TickOutcome, OutboxError> {
@@ -313,5 +279,50 @@ impl Outbox for Wire {
             CloseReason::SlowReader => self.cut(),
             CloseReason::Draining | CloseReason::ProtocolError => self.close_with(NORMAL_CLOSURE),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::net::stream::Stream;
+    use crate::transport::outbox::MAX_QUEUED_BYTES;
+
+    const TIMES: Times = Times { ping_interval_ms: 60_000, ping_timeout_ms: 60_000 };
+
+    #[tokio::test]
+    async fn a_tick_that_has_begun_is_finished_however_large_it_is() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let permit = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let (_input, output) = Stream::new(accepted.unwrap().0, permit).unwrap().split();
+        let wire = Wire::new(output, TIMES);
+        // The viewer's own share lies between two parts, each of which is beyond the limit.
+        let part = MAX_QUEUED_BYTES + 1;
+        let mut frames = protocol::outgoing::TextFrames::with_capacity(2 * part + 100);
+        let spans = [part, 1, part].map(|bytes| {
+            let text = frames.begin(bytes);
+            text.resize(text.len() + bytes, b'x');
+            frames.end()
+        });
+        let (own, buffer) = (spans[1].frame(), frames.finish());
+        let bytes = buffer.len() - own.len();
+        let tick = TickView::Packets { buffer: &buffer, spans: &spans, own: Some(1) };
+        assert_eq!(wire.send_tick(&tick), Ok(TickOutcome::Sent));
+        assert!(wire.is_blocked.load(Ordering::Acquire), "no socket takes that much at once");
+        wire.close_with(NORMAL_CLOSURE);
+        let writing = wire.clone();
+        tokio::spawn(async move { poll_fn(|cx| writing.poll_over(cx)).await });
+        let mut came = Vec::new();
+        let mut client = client.unwrap();
+        client.read_to_end(&mut came).await.unwrap();
+        assert_eq!(came.len(), bytes + close_frame(NORMAL_CLOSURE).len());
     }
 }
