@@ -11,8 +11,8 @@ use protocol::outgoing::FrameSpan;
 /// A session's way out.
 ///
 /// Reliable packets arrive in the order in which they were sent, or the session ends. A tick is volatile: a
-/// session that is behind skips it. All methods return at once and may be called from any thread, but are
-/// called from one at a time.
+/// session that is behind skips it. All methods return at once and may be called from any thread at any time;
+/// nearly always it is the fan-out of the session's own core.
 pub trait Outbox: Send + Sync + 'static {
     /// Queues a packet that must arrive.
     ///

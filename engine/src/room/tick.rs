@@ -17,20 +17,25 @@ impl<S: Clone> Room<S> {
         if is_full {
             slots = (0..self.members.len() as u16).collect();
         }
-        let moved = self.poses_of(&slots);
+        let wants = |encoding: Encoding| self.encodings.0[encoding as usize] > 0;
+        // Each slot is read once, whoever sees it: binary viewers see what has moved and some that has not.
+        let (seen, moved): (Vec<Moved<'_>>, Vec<Moved<'_>>) = if wants(Encoding::Binary) {
+            let seen = self.poses_of(&self.with_repeated(slots.clone()));
+            let moved = seen.iter().filter(|one| slots.binary_search(&one.slot).is_ok()).copied().collect();
+            (seen, moved)
+        } else {
+            (Vec::new(), self.poses_of(&slots))
+        };
         // From the epoch, so that 32 bits last for 49 days; they wrap after that.
         let time_ms = now.since(self.shared.epoch).as_millis() as u32;
-        let wants = |encoding: Encoding| self.encodings.0[encoding as usize] > 0;
         let mut poses = TickPoses { moved: moved.len(), ..TickPoses::default() };
         if !moved.is_empty() {
             poses.json = wants(Encoding::Json).then(|| JsonTick::encode(&moved));
             poses.batch = wants(Encoding::Batch).then(|| BatchTick::encode(self.tick, time_ms, &moved));
         }
-        if wants(Encoding::Binary) {
+        if !seen.is_empty() {
             let flags = if is_full { FLAG_FULL } else { 0 };
-            let header = FrameHeader { flags, tick: self.tick, time_ms };
-            let seen = self.poses_of(&self.with_repeated(slots));
-            poses.binary = (!seen.is_empty()).then(|| BinaryTick::encode(header, &seen));
+            poses.binary = Some(BinaryTick::encode(FrameHeader { flags, tick: self.tick, time_ms }, &seen));
         }
         if poses.json.is_some() || poses.batch.is_some() || poses.binary.is_some() {
             effects.push(Effect::Tick(poses));
