@@ -17,6 +17,7 @@ use crate::limits::{SENDS_PER_YIELD, STALLED_VIEWER_TIMEOUT};
 use crate::ports::{CloseReason, OutboxError, TickOutcome, TickView};
 use crate::room::{Audience, Entry, Joined};
 use crate::session::Session;
+use crate::shard::delivery::Delivery;
 use crate::time::Time;
 
 /// What a shard hands to a core.
@@ -25,9 +26,18 @@ pub(crate) enum FanoutMessage {
     /// Reliable packets of one room.
     Flush(Arc<RoomShared>, CoreFlush),
     /// Poses of one room.
-    Tick(Arc<RoomShared>, Arc<TickPoses>, Time),
+    Tick(Arc<RoomShared>, Arc<Tick>),
     /// An answer outside of any room.
     Reply(Arc<Session>, Outgoing),
+}
+
+/// One tick of a room.
+#[derive(Debug)]
+pub(crate) struct Tick {
+    pub(crate) poses: TickPoses,
+    /// When it began.
+    pub(crate) at: Time,
+    pub(crate) delivery: Arc<Delivery>,
 }
 
 /// One core's share of a room's [`Flush`](crate::room::Flush).
@@ -71,7 +81,10 @@ impl Fanout {
         while let Some(message) = self.feed.recv().await {
             match message {
                 FanoutMessage::Flush(room, flush) => self.flush(&room, flush).await,
-                FanoutMessage::Tick(room, poses, now) => self.tick(&room, &poses, now).await,
+                FanoutMessage::Tick(room, tick) => {
+                    self.tick(&room, &tick.poses, tick.at).await;
+                    tick.delivery.end_part(self.engine.clock.now());
+                }
                 FanoutMessage::Reply(session, packet) => {
                     self.send(&session, &packet);
                     session.outbox().flush();
@@ -200,15 +213,9 @@ impl Fanout {
 fn send_share(viewer: &Viewer, poses: &TickPoses) -> Option<Result<TickOutcome, OutboxError>> {
     let (outbox, slot) = (viewer.session.outbox(), viewer.slot);
     match viewer.encoding {
-        Encoding::Json => poses.json.as_ref()?.view(slot).map(|view| outbox.send_tick(&view)),
-        Encoding::Batch => {
-            let packet = poses.batch.as_ref()?.view(slot)?;
-            Some(outbox.send_tick(&TickView::Single(&packet)))
-        }
-        Encoding::Binary => {
-            let packet = poses.binary.as_ref()?.view(slot)?;
-            Some(outbox.send_tick(&TickView::Single(packet)))
-        }
+        Encoding::Json => poses.json(slot).map(|view| outbox.send_tick(&view)),
+        Encoding::Batch => poses.batch(slot).map(|packet| outbox.send_tick(&TickView::Single(&packet))),
+        Encoding::Binary => poses.binary(slot).map(|packet| outbox.send_tick(&TickView::Single(packet))),
     }
 }
 

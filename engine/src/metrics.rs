@@ -9,6 +9,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::pace::RateReason;
+
 /// Why a pose that came in is not seen by anybody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub enum PoseDropped {
@@ -51,6 +53,12 @@ pub struct ClosedLabel {
     reason: &'static str,
 }
 
+/// A label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RateLabel {
+    reason: &'static str,
+}
+
 /// One core's own counters. What happens for every pose is counted here, where no other core writes.
 #[derive(Debug, Clone)]
 pub struct CoreMetrics {
@@ -85,6 +93,7 @@ pub struct EngineMetrics {
     poses_dropped: Family<PoseDroppedLabel, Counter>,
     commands_refused: Family<CommandRefusedLabel, Counter>,
     sessions_closed: Family<ClosedLabel, Counter>,
+    rate_changes: Family<RateLabel, Counter>,
     /// Sessions that are connected.
     pub sessions: Gauge,
     /// Writes that the store could not take.
@@ -103,6 +112,7 @@ impl EngineMetrics {
             poses_dropped: Family::default(),
             commands_refused: Family::default(),
             sessions_closed: Family::default(),
+            rate_changes: Family::default(),
             sessions: Gauge::default(),
             store_failures: Counter::default(),
         };
@@ -113,6 +123,7 @@ impl EngineMetrics {
         registry.register("poses_dropped", "Poses that nobody sees", metrics.poses_dropped.clone());
         registry.register("commands_refused", "Commands refused", metrics.commands_refused.clone());
         registry.register("sessions_closed", "Sessions ended by the server", metrics.sessions_closed.clone());
+        registry.register("rate_changes", "Changes of rooms' tick rates", metrics.rate_changes.clone());
         registry.register("sessions", "Sessions connected", metrics.sessions.clone());
         registry.register(
             "store_failures",
@@ -135,6 +146,11 @@ impl EngineMetrics {
     /// Counts a command that no room saw.
     pub fn command_refused(&self, reason: CommandRefused) {
         self.commands_refused.get_or_create(&CommandRefusedLabel { reason }).inc();
+    }
+
+    /// Counts a change of a room's rate.
+    pub fn rate_changed(&self, reason: RateReason) {
+        self.rate_changes.get_or_create(&RateLabel { reason: reason.as_str() }).inc();
     }
 
     /// Counts a session that the server ended.

@@ -12,16 +12,16 @@ use common::world::World;
 use engine::directory::RoomShared;
 use engine::limits::PRESENCE_INTERVAL;
 use engine::room::{Command, Effect, Flush, Room};
-use engine::{RoomDefaults, RoomRequest, SessionId, Time, User};
+use engine::{RoomDefaults, RoomRequest, SessionId, TickRate, Time, User};
 use protocol::Outgoing;
-use protocol::event::Encoding;
+use protocol::event::{Encoding, View};
 
 const START: Time = Time::from_micros(1_000_000_000);
 const STEP: Duration = Duration::from_millis(1);
 
 fn join(name: &str) -> Command {
     let user = User { id: name.into(), socket_id: name.into(), username: name.into() };
-    Command::Join { user, encoding: Encoding::Json, password: None }
+    Command::Join { user, encoding: Encoding::Json, password: None, view: View::default() }
 }
 
 fn flushes(effects: &mut Vec<Effect<u64>>) -> Vec<Flush<u64>> {
@@ -115,7 +115,7 @@ fn who_waits_for_its_welcome_misses_no_message() {
 #[tokio::test(start_paused = true)]
 async fn a_welcome_does_not_wait_for_the_tick() {
     let mut world = World::new(RoomDefaults::default(), &MemoryStore::new(Duration::ZERO, []));
-    let request = RoomRequest { tick_hz: Some(1), ..RoomRequest::default() };
+    let request = RoomRequest { tick_hz: Some(TickRate::Fixed(1)), ..RoomRequest::default() };
     world.create_room("hall", request).await;
     // Whenever the tick comes, it comes between at most one of these pairs.
     for _ in 0..5 {

@@ -88,7 +88,7 @@ pub struct JoinRoom<'a> {
     /// How poses are to be sent.
     #[serde(default)]
     pub encoding: Option<Encoding>,
-    /// Where the client looks from, if not from where it stands.
+    /// Where the client looks from and how far, if not from where it stands and as far as the room lets.
     #[serde(default)]
     pub view: Option<View>,
 }
@@ -332,7 +332,7 @@ mod tests {
         };
         assert_eq!(join.room_id, "café");
         assert_eq!(join.encoding, Some(Encoding::Batch));
-        assert_eq!(join.view.unwrap().position.z, 3.0);
+        assert_eq!(join.view.and_then(|view| view.position).unwrap().z, 3.0);
     }
 
     #[test]
@@ -345,6 +345,7 @@ mod tests {
             ("join-room", r#"{"roomId":7}"#),
             ("join-room", r#"{"roomId":"a\u0000b"}"#),
             ("join-room", r#"{"roomId":"a","encoding":"morse"}"#),
+            ("join-room", r#"{"roomId":"a","view":{"radius":-1}}"#),
             ("join-room", long.as_str()),
             ("object-create", "[]"),
             ("object-update", r#"{"version":1}"#),

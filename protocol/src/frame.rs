@@ -8,8 +8,10 @@ use thiserror::Error;
 use crate::pose::{Part, Pose, Rotation};
 
 mod rotation;
+mod write;
 
 pub use rotation::{dequantise_rotation, quantise_rotation};
+pub use write::{FrameWriter, GroupWriter, encode_entry, encode_pose, entry_bytes, write_frame_header};
 
 /// The frame layout's version, its first byte.
 pub const FRAME_VERSION: u8 = 1;
@@ -74,7 +76,7 @@ impl Cell32 {
         Self { x, y, z }
     }
 
-    fn origin_m(self) -> [f64; 3] {
+    pub(crate) fn origin_m(self) -> [f64; 3] {
         [self.x, self.y, self.z].map(|index| f64::from(index) * CELL_M)
     }
 }
@@ -97,93 +99,6 @@ pub struct Entry {
     pub slot: u16,
     /// Head and hands.
     pub pose: Pose,
-}
-
-/// Appends a frame's header. `groups` groups must follow, as [`GroupWriter`] makes them; this is the way to
-/// put a frame together from groups that were encoded once for many viewers.
-pub fn write_frame_header(header: FrameHeader, groups: u16, out: &mut Vec<u8>) {
-    out.extend_from_slice(&[FRAME_VERSION, header.flags]);
-    out.extend_from_slice(&groups.to_le_bytes());
-    out.extend_from_slice(&header.tick.to_le_bytes());
-    out.extend_from_slice(&header.time_ms.to_le_bytes());
-}
-
-/// Appends one group; its member count is filled in by [`GroupWriter::finish`].
-#[derive(Debug)]
-pub struct GroupWriter<'a> {
-    out: &'a mut Vec<u8>,
-    count_at: usize,
-    cell: Cell32,
-    members: u16,
-}
-
-impl<'a> GroupWriter<'a> {
-    /// Begins a group at the end of `out`.
-    pub fn new(cell: Cell32, out: &'a mut Vec<u8>) -> Self {
-        for index in [cell.x, cell.y, cell.z] {
-            out.extend_from_slice(&index.to_le_bytes());
-        }
-        let count_at = out.len();
-        out.extend_from_slice(&[0, 0]);
-        Self { out, count_at, cell, members: 0 }
-    }
-
-    /// Appends a member. Its head is brought to within 32 m of the group's cell, its hands to within 8 m of
-    /// the head.
-    ///
-    /// # Panics
-    /// After 65,535 members: a room has fewer.
-    pub fn entry(&mut self, slot: u16, pose: &Pose) {
-        self.members = self.members.checked_add(1).expect("a group has fewer than 65,536 members");
-        let mut bytes = [0; ENTRY_BYTES_MAX];
-        bytes[..2].copy_from_slice(&slot.to_le_bytes());
-        bytes[2] = mask_of(pose);
-        let end = put_parts(&mut bytes, 3, self.cell, pose);
-        self.out.extend_from_slice(&bytes[..end]);
-    }
-
-    /// How many members there are so far.
-    pub fn members(&self) -> u16 {
-        self.members
-    }
-
-    /// Fills in the member count and gives it.
-    pub fn finish(self) -> u16 {
-        self.out[self.count_at..self.count_at + 2].copy_from_slice(&self.members.to_le_bytes());
-        self.members
-    }
-}
-
-/// Appends a whole frame, group by group.
-#[derive(Debug)]
-pub struct FrameWriter<'a> {
-    out: &'a mut Vec<u8>,
-    start: usize,
-    groups: u16,
-}
-
-impl<'a> FrameWriter<'a> {
-    /// Begins a frame at the end of `out`.
-    pub fn new(header: FrameHeader, out: &'a mut Vec<u8>) -> Self {
-        let start = out.len();
-        write_frame_header(header, 0, out);
-        Self { out, start, groups: 0 }
-    }
-
-    /// Begins a group. [`GroupWriter::finish`] must be called before the next.
-    ///
-    /// # Panics
-    /// After 65,535 groups.
-    pub fn group(&mut self, cell: Cell32) -> GroupWriter<'_> {
-        self.groups = self.groups.checked_add(1).expect("a frame has fewer than 65,536 groups");
-        GroupWriter::new(cell, self.out)
-    }
-
-    /// Fills in the group count and gives it.
-    pub fn finish(self) -> u16 {
-        self.out[self.start + 2..self.start + 4].copy_from_slice(&self.groups.to_le_bytes());
-        self.groups
-    }
 }
 
 /// A frame, checked whole, read in place.
@@ -264,18 +179,6 @@ impl<'a> Group<'a> {
     }
 }
 
-/// Appends a pose as a client sends it: mask, cell, head, hands.
-pub fn encode_pose(pose: &Pose, out: &mut Vec<u8>) {
-    let cell = Cell32::nearest(pose.head.position);
-    let mut bytes = [0; POSE_BYTES_MAX];
-    bytes[0] = mask_of(pose);
-    bytes[1..3].copy_from_slice(&cell.x.to_le_bytes());
-    bytes[3..5].copy_from_slice(&cell.y.to_le_bytes());
-    bytes[5..7].copy_from_slice(&cell.z.to_le_bytes());
-    let end = put_parts(&mut bytes, 7, cell, pose);
-    out.extend_from_slice(&bytes[..end]);
-}
-
 /// Reads a pose that a client sent. Rotations are quaternions. The format can say positions that are beyond
 /// [`crate::limits::MAX_POSITION_M`]: [`Pose::validate`] has the last word.
 ///
@@ -289,43 +192,8 @@ pub fn decode_pose(bytes: &[u8]) -> Result<Pose, FrameError> {
     if cursor.rest.is_empty() { Ok(pose) } else { Err(FrameError::TrailingBytes) }
 }
 
-fn mask_of(pose: &Pose) -> u8 {
-    let left = if pose.left_hand.is_some() { MASK_LEFT } else { 0 };
-    let right = if pose.right_hand.is_some() { MASK_RIGHT } else { 0 };
-    left | right
-}
-
 fn check_mask(mask: u8) -> Result<u8, FrameError> {
     if mask & !(MASK_LEFT | MASK_RIGHT) == 0 { Ok(mask) } else { Err(FrameError::UnknownMask) }
-}
-
-/// Writes head and hands from `at` on, gives the index after them.
-fn put_parts(bytes: &mut [u8], at: usize, cell: Cell32, pose: &Pose) -> usize {
-    let origin = cell.origin_m();
-    let head = steps_from(&pose.head, origin, HEAD_STEPS_PER_M);
-    put_part(&mut bytes[at..at + PART_BYTES], head, pose.head.rotation);
-    // Hands are relative to where the receiver will see the head, so that its rounding is not added to theirs.
-    let head_m: [f64; 3] = [0, 1, 2].map(|axis| origin[axis] + f64::from(head[axis]) / HEAD_STEPS_PER_M);
-    let mut end = at + PART_BYTES;
-    for hand in [&pose.left_hand, &pose.right_hand].into_iter().flatten() {
-        let steps = steps_from(hand, head_m, HAND_STEPS_PER_M);
-        put_part(&mut bytes[end..end + PART_BYTES], steps, hand.rotation);
-        end += PART_BYTES;
-    }
-    end
-}
-
-fn steps_from(part: &Part, origin_m: [f64; 3], steps_per_m: f64) -> [i16; 3] {
-    // The cast saturates, and makes 0 of NaN.
-    [0, 1, 2].map(|axis| ((f64::from(part.position[axis]) - origin_m[axis]) * steps_per_m).round() as i16)
-}
-
-fn put_part(bytes: &mut [u8], steps: [i16; 3], rotation: Rotation) {
-    for (place, step) in bytes.chunks_exact_mut(2).zip(steps) {
-        place.copy_from_slice(&step.to_le_bytes());
-    }
-    let bits = quantise_rotation(rotation.to_quaternion());
-    bytes[6..PART_BYTES].copy_from_slice(&bits.to_le_bytes());
 }
 
 struct Cursor<'a> {

@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args as _, Command, FromArgMatches as _};
+use engine::TickRate;
 
 pub use check::{MAX_CORES, MAX_USERS_PER_ROOM_LIMIT, MIN_SECRET_BYTES};
 
@@ -33,7 +34,7 @@ pub struct Config {
     /// How many cores, and so threads, the engine uses.
     pub cores: usize,
     /// Ticks per second of a room that does not choose.
-    pub tick_hz: u32,
+    pub tick_hz: TickRate,
     /// The most users that a room's creator may ask for.
     pub max_users_per_room: usize,
     /// Where persistent rooms are kept.
@@ -138,9 +139,9 @@ struct Given {
     /// Cores to use [default: those that this process may run on]
     #[arg(long, value_name = "NUMBER")]
     cores: Option<usize>,
-    /// Ticks per second of a room that does not choose, 1 to 90
-    #[arg(long, value_name = "HZ", default_value_t = 20)]
-    tick_hz: u32,
+    /// Ticks per second of a room that does not choose, 1 to 90, or auto: the fewer are in it, the more
+    #[arg(long, value_name = "HZ", default_value = "20")]
+    tick_hz: String,
     /// The most users that a room may be made for, 1 to 60000
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000)]
     max_users_per_room: usize,

@@ -98,7 +98,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         cores = config.cores,
-        tick_hz = config.tick_hz,
+        tick_hz = %config.tick_hz,
         persistent_rooms = rooms,
         "Copresence is ready: open http://localhost:{}/",
         address.port(),

@@ -4,6 +4,7 @@
 //! and waits for nothing. The only thing outside itself that it reads are the pose slots, which its members
 //! write whenever they like. `S` is whatever its driver knows a session by; the room only hands it back.
 
+mod answer;
 mod objects;
 mod presence;
 mod relay;
@@ -14,14 +15,19 @@ use std::sync::Arc;
 
 use protocol::error::{ClientError, ErrorCode};
 use protocol::event::{Encoding, ObjectUpdate};
+use protocol::view::View;
 use protocol::{Members, Outgoing};
 use serde::Serialize;
 
 use crate::broadcast::TickPoses;
 use crate::directory::RoomShared;
+use crate::interest::{Cell, Tracks};
 use crate::ports::{RoomWrite, StoredObject};
 use crate::time::Time;
 use objects::Objects;
+use presence::Arrival;
+
+pub use answer::{Nothing, error_packet, ok_packet};
 
 /// Tells one session from every other for the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,9 +58,13 @@ pub enum Command {
         encoding: Encoding,
         /// What it gives as the password.
         password: Option<String>,
+        /// Where it looks from.
+        view: View,
     },
     /// Go.
     Leave,
+    /// `view`
+    View(View),
     /// `object-create`; `fresh_id` is its id if the members bring none.
     ObjectCreate {
         /// The object.
@@ -180,6 +190,10 @@ struct Member<S> {
     profile: Members,
     generation: u32,
     encoding: Encoding,
+    /// The cell that it looks from, if that is not where it stands.
+    looks_from: Option<Cell>,
+    /// How far it wants to see, if not as far as it may.
+    radius_m: Option<f32>,
 }
 
 /// How many members want poses in each encoding.
@@ -216,6 +230,7 @@ pub struct Room<S> {
     /// Slots whose last owner was writing when it left.
     retiring: Vec<u16>,
     encodings: EncodingCounts,
+    tracks: Tracks,
     objects: Objects,
     /// Changes on their way to the store.
     storing: usize,
@@ -238,6 +253,7 @@ impl<S: Clone> Room<S> {
             free: BTreeSet::new(),
             retiring: Vec::new(),
             encodings: EncodingCounts::default(),
+            tracks: Tracks::default(),
             objects: Objects::new(max_objects, stored),
             storing: 0,
             unsaved: BTreeSet::new(),
@@ -261,8 +277,9 @@ impl<S: Clone> Room<S> {
     ) {
         let slot = self.by_session.get(&id).copied();
         let done = match (command, slot) {
-            (Command::Join { user, encoding, password }, _) => {
-                self.join(id, session, user, encoding, password.as_deref(), ack, effects)
+            (Command::Join { user, encoding, password, view }, _) => {
+                let arrival = Arrival { id, session, user, encoding, view };
+                self.join(arrival, password.as_deref(), ack, effects)
             }
             (Command::Leave, Some(slot)) => self.leave(slot, ack),
             // Its join was refused while this was on its way.
@@ -276,6 +293,11 @@ impl<S: Clone> Room<S> {
             }
             (Command::ObjectUpdate(update), Some(slot)) => self.object_update(slot, update, ack, effects),
             (Command::ObjectDelete(object), Some(slot)) => self.object_delete(slot, &object, ack, effects),
+            (Command::View(view), Some(slot)) => {
+                self.look(slot, &view);
+                self.reply_ok(slot, ack, Nothing {});
+                Ok(())
+            }
             (Command::UserUpdate(changes), Some(slot)) => self.user_update(slot, &changes, ack),
             (Command::Relay { to, packet, volatile }, Some(slot)) => {
                 self.relay(slot, to.as_deref(), packet, volatile, ack)
@@ -357,31 +379,3 @@ impl<S> Outbound<S> {
         self.left.is_empty() && self.entries.is_empty() && self.joined.is_empty() && self.replies.is_empty()
     }
 }
-
-/// `{ok: true, …}` for `ack`; nothing if no ack is wanted.
-pub fn ok_packet<T: Serialize>(ack: AckId, members: T) -> Option<Outgoing> {
-    #[derive(Serialize)]
-    struct Answer<T> {
-        ok: bool,
-        #[serde(flatten)]
-        members: T,
-    }
-    ack.map(|id| Outgoing::ack("/", id, &Answer { ok: true, members }))
-}
-
-/// How a failure is told: `{ok: false, error}` for `ack`, else the event `error`.
-pub fn error_packet(ack: AckId, error: &ClientError) -> Option<Outgoing> {
-    #[derive(Serialize)]
-    struct Answer<'a> {
-        ok: bool,
-        error: &'a ClientError,
-    }
-    Some(match ack {
-        Some(id) => Outgoing::ack("/", id, &Answer { ok: false, error }),
-        None => Outgoing::event("error", error),
-    })
-}
-
-/// Members of an answer that has none of its own.
-#[derive(Debug, Serialize)]
-pub struct Nothing {}

@@ -3,6 +3,7 @@
 use protocol::error::{ClientError, ErrorCode};
 use protocol::event::Encoding;
 use protocol::members::json_string;
+use protocol::view::{Point, View};
 use protocol::{Members, Outgoing, Pose};
 use serde::Serialize;
 
@@ -10,6 +11,7 @@ use super::{
     AckId, Audience, Effect, Entry, Flush, Joined, Member, Nothing, Outbound, Room, SessionId, User,
     ok_packet,
 };
+use crate::interest::Cell;
 use crate::limits::{MAX_PROFILE_BYTES, PRESENCE_INTERVAL};
 use crate::time::Time;
 
@@ -23,19 +25,26 @@ struct JoinAnswer<'a> {
     tick_hz: u32,
 }
 
+/// Somebody who wants to come in.
+pub(super) struct Arrival<'a, S> {
+    pub(super) id: SessionId,
+    pub(super) session: &'a S,
+    pub(super) user: User,
+    pub(super) encoding: Encoding,
+    pub(super) view: View,
+}
+
 impl<S: Clone> Room<S> {
-    #[expect(clippy::too_many_arguments, reason = "the parts of one command, taken apart once")]
     pub(super) fn join(
         &mut self,
-        id: SessionId,
-        session: &S,
-        user: User,
-        encoding: Encoding,
+        arrival: Arrival<'_, S>,
         password: Option<&str>,
         ack: AckId,
         effects: &mut Vec<Effect<S>>,
     ) -> Result<(), ClientError> {
+        let Arrival { id, session, user, encoding, view } = arrival;
         if let Some(&slot) = self.by_session.get(&id) {
+            self.look(slot, &view);
             self.join_again(slot, encoding, ack, effects);
             return Ok(());
         }
@@ -56,7 +65,11 @@ impl<S: Clone> Room<S> {
             profile: Members::default(),
             generation,
             encoding,
+            looks_from: None,
+            radius_m: None,
         });
+        self.tracks.enter(slot, self.tick);
+        self.look(slot, &view);
         self.by_session.insert(id, slot);
         *self.encodings.of(encoding) += 1;
         self.shared.set_members(self.by_session.len());
@@ -123,6 +136,7 @@ impl<S: Clone> Room<S> {
     pub(super) fn leave(&mut self, slot: u16, ack: AckId) -> Result<(), ClientError> {
         let member = self.members[usize::from(slot)].take().expect("a slot in by_session has a member");
         self.by_session.remove(&member.id);
+        self.tracks.leave(slot);
         *self.encodings.of(member.encoding) -= 1;
         self.shared.set_members(self.by_session.len());
         self.retiring.push(slot);
@@ -144,6 +158,13 @@ impl<S: Clone> Room<S> {
             self.reply(&member.session, ok_packet(ack, Nothing {}));
         }
         Ok(())
+    }
+
+    /// The member looks from there from now on.
+    pub(super) fn look(&mut self, slot: u16, view: &View) {
+        let member = self.members[usize::from(slot)].as_mut().expect("a slot in by_session has a member");
+        member.looks_from = view.position.map(|Point { x, y, z }| Cell::of([x, y, z]));
+        member.radius_m = view.radius;
     }
 
     /// Unlike everything else, arrivals and departures are not urgent.

@@ -1,9 +1,11 @@
-//! Messages from member to member.
+//! What goes to members as it is: messages from each other, and word of the room itself.
 
 use protocol::Outgoing;
 use protocol::error::{ClientError, ErrorCode};
+use serde::Serialize;
 
 use super::{AckId, Audience, Entry, Nothing, Room};
+use crate::pace::RateChange;
 
 impl<S: Clone> Room<S> {
     pub(super) fn relay(
@@ -44,5 +46,24 @@ impl<S: Clone> Room<S> {
             return vec![slot];
         }
         members().filter(|(_, member)| &*member.user.id == name).map(|(slot, _)| slot).collect()
+    }
+
+    /// Tells everybody how many ticks a second there are from now on.
+    pub fn announce_rate(&mut self, change: RateChange) {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct RoomRate {
+            tick_hz: u32,
+            reason: &'static str,
+        }
+        let rate = RoomRate { tick_hz: change.hz, reason: change.reason.as_str() };
+        self.out.entries.push(Entry {
+            audience: Audience::All,
+            packet: Outgoing::event("room-rate", &rate),
+            volatile: false,
+            // Who joins with this flush may have been given the old rate with its answer.
+            in_welcome: false,
+        });
+        self.out.urgent = true;
     }
 }

@@ -1,75 +1,98 @@
-//! The tick: whose poses have changed, encoded once for everybody.
+//! The tick: who has moved, and who sees it.
 
+use protocol::Pose;
 use protocol::event::Encoding;
 use protocol::frame::{FLAG_FULL, FrameHeader};
 
-use super::{Effect, Room};
-use crate::broadcast::{BatchTick, BinaryTick, JsonTick, Moved, TickPoses};
+use super::{Effect, Member, Room};
+use crate::broadcast::{FRAME_ENVELOPE_BYTES, Members, Section, TickPoses, Wanted};
+use crate::interest::{Grid, Plan, Tracks, Viewpoint};
 use crate::limits::REFRESH_INTERVAL;
 use crate::time::Time;
+
+/// What the sections of a tick are encoded from.
+struct Known<'a, S> {
+    tracks: &'a Tracks,
+    members: &'a [Option<Member<S>>],
+}
+
+impl<S> Members for Known<'_, S> {
+    fn pose(&self, slot: u16) -> &Pose {
+        self.tracks.pose(slot)
+    }
+
+    fn ids_json(&self, slot: u16) -> &str {
+        self.members[usize::from(slot)].as_ref().map_or("", |member| &member.ids_json)
+    }
+}
 
 impl<S: Clone> Room<S> {
     pub(super) fn tick_poses(&mut self, now: Time, effects: &mut Vec<Effect<S>>) {
         self.tick = self.tick.wrapping_add(1);
-        let is_full = self.refresh_due(now);
-        let mut slots = Vec::new();
-        self.shared.table.take_dirty(|slot| slots.push(slot));
-        if is_full {
-            slots = (0..self.members.len() as u16).collect();
-        }
+        self.take_moved();
         let wants = |encoding: Encoding| self.encodings.0[encoding as usize] > 0;
-        // Each slot is read once, whoever sees it: binary viewers see what has moved and some that has not.
-        let (seen, moved): (Vec<Moved<'_>>, Vec<Moved<'_>>) = if wants(Encoding::Binary) {
-            let seen = self.poses_of(&self.with_repeated(slots.clone()));
-            let moved = seen.iter().filter(|one| slots.binary_search(&one.slot).is_ok()).copied().collect();
-            (seen, moved)
-        } else {
-            (Vec::new(), self.poses_of(&slots))
+        let wanted = Wanted {
+            json: wants(Encoding::Json),
+            batch: wants(Encoding::Batch),
+            binary: wants(Encoding::Binary),
         };
+        let (hz, options) = (self.shared.tick_hz(), self.shared.options.view);
+        let budget = (options.budget / hz) as usize;
+        let budget = budget.saturating_sub(FRAME_ENVELOPE_BYTES);
+        // In a room of frames that is too large to show everybody at once, who missed somebody need not wait for this:
+        // everybody is repeated anyway.
+        let matters = wanted.json || wanted.batch || self.tracks.bytes() <= budget;
+        if self.refresh_due(now) && matters {
+            self.tracks.refresh();
+        }
+        let longest = options.periods.as_slice().last().copied().unwrap_or(1);
+        let Plan { base, near, is_full } = self.tracks.plan(self.tick, hz, budget, longest, wanted.binary);
+        if base.is_empty() && near.is_empty() {
+            return;
+        }
+        let known = Known { tracks: &self.tracks, members: &self.members };
+        let base = Section::encode(Grid::coarse(base), &known, wanted);
+        let near = Section::encode(Grid::new(near), &known, wanted);
         // From the epoch, so that 32 bits last for 49 days; they wrap after that.
         let time_ms = now.since(self.shared.epoch).as_millis() as u32;
-        let mut poses = TickPoses { moved: moved.len(), ..TickPoses::default() };
-        if !moved.is_empty() {
-            poses.json = wants(Encoding::Json).then(|| JsonTick::encode(&moved));
-            poses.batch = wants(Encoding::Batch).then(|| BatchTick::encode(self.tick, time_ms, &moved));
-        }
-        if !seen.is_empty() {
-            let flags = if is_full { FLAG_FULL } else { 0 };
-            poses.binary = Some(BinaryTick::encode(FrameHeader { flags, tick: self.tick, time_ms }, &seen));
-        }
-        if poses.json.is_some() || poses.batch.is_some() || poses.binary.is_some() {
-            effects.push(Effect::Tick(poses));
-        }
+        let flags = if is_full { FLAG_FULL } else { 0 };
+        let header = FrameHeader { flags, tick: self.tick, time_ms };
+        let poses = TickPoses::new(header, options, budget, base, near, self.viewpoints());
+        effects.push(Effect::Tick(poses));
     }
 
-    /// The poses in those of `slots` that have a member.
-    fn poses_of(&self, slots: &[u16]) -> Vec<Moved<'_>> {
-        let mut moved = Vec::with_capacity(slots.len());
-        for &slot in slots {
+    /// Takes note of whoever has moved since the last tick.
+    fn take_moved(&mut self) {
+        let Self { shared, tracks, tick, .. } = self;
+        shared.table.take_dirty(|slot| {
             // A late write of a member that has just left may have set the bit of an empty slot.
-            let Some(Some(member)) = self.members.get(usize::from(slot)) else { continue };
-            match self.shared.table.load(slot) {
-                Some(pose) => moved.push(Moved { slot, ids_json: &member.ids_json, pose }),
-                None => self.shared.table.mark_dirty(slot),
+            if tracks.is_present(slot) {
+                match shared.table.load(slot) {
+                    Some(pose) => tracks.moved(slot, pose, *tick),
+                    None => shared.table.mark_dirty(slot),
+                }
             }
-        }
-        moved
+        });
     }
 
-    /// `slots` and those whose turn it is to be repeated, in ascending order. A binary frame may be lost to its
-    /// viewer without anybody knowing, so every member's pose goes out once a second, moved or not; the turns are
-    /// spread over the second's ticks.
-    fn with_repeated(&self, mut slots: Vec<u16>) -> Vec<u16> {
-        let ticks = self.shared.tick_hz();
-        let turn = self.tick % ticks;
-        slots.extend((turn..self.members.len() as u32).step_by(ticks as usize).map(|slot| slot as u16));
-        slots.sort_unstable();
-        slots.dedup();
-        slots
+    /// Where all members look from.
+    fn viewpoints(&self) -> Vec<(Viewpoint, u16)> {
+        let of_room = self.shared.options.view.radius_m;
+        let present = (0..).zip(&self.members).filter_map(|(slot, member)| Some((slot, member.as_ref()?)));
+        present
+            .map(|(slot, member)| {
+                let cell = member.looks_from.unwrap_or_else(|| self.tracks.cell(slot));
+                let radius = match (member.radius_m, of_room) {
+                    (Some(own), Some(of_room)) => Some(own.min(of_room)),
+                    (own, of_room) => own.or(of_room),
+                };
+                (Viewpoint::new(cell, radius), slot)
+            })
+            .collect()
     }
 
-    /// Whether this tick brings everybody's pose, because some viewer had to skip one. Rate-limited, so that one
-    /// slow viewer does not make every tick a full one.
+    /// Whether everybody's pose is to be shown again, because some viewer had to skip a tick. Rate-limited, so that
+    /// one slow viewer does not make every tick a full one.
     fn refresh_due(&mut self, now: Time) -> bool {
         let due = self.shared.refresh_wanted() && now.since(self.last_refresh) >= REFRESH_INTERVAL;
         if due {

@@ -51,7 +51,7 @@ impl Session {
             ClientEvent::UserUpdate(changes) => self.command(Command::UserUpdate(changes), ack),
             ClientEvent::RoomMessage(message) => self.message(&message, attachments, ack),
             ClientEvent::Signal(signal) => self.signal(&signal, attachments, ack),
-            ClientEvent::View(_) => Err(unavailable("this server does not take views")),
+            ClientEvent::View(view) => self.command(Command::View(view), ack),
             ClientEvent::TimeSync | ClientEvent::WorkerTask(_) => {
                 Err(unavailable("this server does not take this event"))
             }
@@ -76,6 +76,7 @@ impl Session {
             user: self.user.clone(),
             encoding,
             password: join.password.map(|password| password.into_owned()),
+            view: join.view.unwrap_or_default(),
         };
         // Under the seat's lock, so that commands reach the mailbox in the order of their turns.
         let joining = Some((lease, seat.turn + 1));

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use protocol::error::{ClientError, ErrorCode};
 
+use super::delivery::Delivery;
 use super::{Deferred, Hosted, JobDone, OpenRoom, Shard, Wake};
 use crate::directory::RoomShared;
 use crate::limits::{MAX_DEFERRED, MAX_UNSTORED};
+use crate::pace::{Pace, RateChange};
 use crate::ports::StoredObject;
 use crate::room::{Command, Nothing, Room, error_packet, ok_packet};
 use crate::time::Time;
@@ -64,14 +65,26 @@ impl Shard {
 
     pub(super) fn open(&mut self, now: Time, shared: Arc<RoomShared>, objects: Vec<StoredObject>) {
         let key = shared.key;
-        let period = period(shared.tick_hz());
+        let pace = Pace::new(shared.options.tick_hz, now);
+        shared.set_tick_hz(pace.hz());
+        let period = pace.period();
         // Rooms tick out of step with each other, so that their work is spread over the period.
         let phase =
             period.mul_f64((key.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 11) as f64 / (1u64 << 53) as f64);
         let next_tick = now + phase;
         let room = Room::new(shared, self.engine.defaults.max_objects, objects);
         let members_per_core = vec![0; self.engine.fanouts.len()];
-        let open = OpenRoom { room, leases: HashMap::new(), members_per_core, next_tick, flush_wake: None };
+        let delivery = Delivery::new(now);
+        delivery.end_part(now);
+        let open = OpenRoom {
+            room,
+            leases: HashMap::new(),
+            members_per_core,
+            pace,
+            next_tick,
+            delivery: Arc::new(delivery),
+            flush_wake: None,
+        };
         self.rooms.insert(key, Hosted::Open(Box::new(open)));
         self.wake_at(next_tick, Wake::Tick(key));
     }
@@ -122,22 +135,56 @@ impl Shard {
             // Left over from when this shard had the room before.
             return;
         }
-        let late = now.since(open.next_tick);
-        self.engine.metrics.tick_lateness.observe(late.as_secs_f64());
-        self.metrics.ticks.inc();
-        open.room.handle_tick(now, &mut self.effects);
-        let period = period(open.room.shared().tick_hz());
-        open.next_tick = open.next_tick + period;
-        if open.next_tick < now {
+        let due = open.next_tick;
+        self.engine.metrics.tick_lateness.observe(now.since(due).as_secs_f64());
+        let took = open.delivery.took();
+        let members = open.room.shared().members();
+        let change = match took {
+            Some(took) => open.pace.tick_done(now, took, members),
+            None => open.pace.overrun(now, members),
+        };
+        if let Some(change) = change {
+            self.change_rate(key, change);
+        }
+        let Some(Hosted::Open(open)) = self.rooms.get_mut(&key) else { return };
+        open.next_tick = due + open.pace.period();
+        if took.is_none() {
+            // The one before is still going out. Nothing is lost: whatever has moved is shown by the next.
+            self.metrics.ticks_missed.inc();
+        } else if open.next_tick < now {
+            let period = open.pace.period();
             let missed = now.since(open.next_tick).as_micros() / period.as_micros() + 1;
             self.metrics.ticks_missed.inc_by(missed as u64);
             open.next_tick = now + period;
         }
         let next_tick = open.next_tick;
         self.wake_at(next_tick, Wake::Tick(key));
+        if took.is_some() {
+            self.deliver(now, due, key).await;
+        }
+    }
+
+    /// One tick of a room goes out.
+    async fn deliver(&mut self, now: Time, due: Time, key: u64) {
+        let Some(Hosted::Open(open)) = self.rooms.get_mut(&key) else { return };
+        let delivery = Arc::new(Delivery::new(due));
+        open.delivery = delivery.clone();
+        self.metrics.ticks.inc();
+        open.room.handle_tick(now, &mut self.effects);
         self.apply(now, key, None).await;
-        let took = self.engine.clock.now().since(now);
-        self.engine.metrics.tick_duration.observe(took.as_secs_f64());
+        let end = self.engine.clock.now();
+        delivery.end_part(end);
+        self.engine.metrics.tick_duration.observe(end.since(now).as_secs_f64());
+    }
+
+    /// The room has another rate from now on, and everybody is told.
+    fn change_rate(&mut self, key: u64, change: RateChange) {
+        let Some(Hosted::Open(open)) = self.rooms.get_mut(&key) else { return };
+        let shared = open.room.shared();
+        shared.set_tick_hz(change.hz);
+        open.room.announce_rate(change);
+        self.engine.metrics.rate_changed(change.reason);
+        self.touched.push(key);
     }
 
     /// Takes a room that is done out of memory, and one that is not persistent out of the world, unless it still
@@ -155,8 +202,4 @@ impl Shard {
             self.engine.unplace(self.index);
         }
     }
-}
-
-fn period(tick_hz: u32) -> Duration {
-    Duration::from_secs(1) / tick_hz
 }

@@ -4,6 +4,7 @@
 //! wants done. It keeps its rooms' ticks. It never waits for a disk: what is to be stored goes to the store as a
 //! job, and the answer comes back when the job is done.
 
+pub(crate) mod delivery;
 mod hosting;
 mod storing;
 
@@ -18,13 +19,15 @@ use tokio::task::JoinSet;
 
 use crate::directory::{Lease, RoomShared};
 use crate::engine::Inner;
-use crate::fanout::{CoreFlush, FanoutMessage};
+use crate::fanout::{CoreFlush, FanoutMessage, Tick};
 use crate::limits::{COMMANDS_PER_WAKE, SWEEP_INTERVAL};
 use crate::metrics::CoreMetrics;
+use crate::pace::Pace;
 use crate::ports::{StoreError, StoredObject};
 use crate::room::{AckId, Command, Effect, Flush, Room, SessionId, StoreEffect, error_packet};
 use crate::session::{Membership, Session};
 use crate::time::Time;
+use delivery::Delivery;
 
 /// What comes into a shard's mailbox.
 pub(crate) enum ShardMessage {
@@ -73,7 +76,10 @@ struct OpenRoom {
     /// One per member: they keep the room in the directory.
     leases: HashMap<SessionId, Lease>,
     members_per_core: Vec<usize>,
+    pace: Pace,
     next_tick: Time,
+    /// The last tick's.
+    delivery: Arc<Delivery>,
     flush_wake: Option<Time>,
 }
 
@@ -173,10 +179,11 @@ impl Shard {
                     let cores: Vec<usize> = (0..self.engine.fanouts.len())
                         .filter(|&core| open.members_per_core[core] > 0)
                         .collect();
-                    self.metrics.poses_encoded.inc_by(poses.moved as u64);
-                    let poses = Arc::new(poses);
+                    self.metrics.poses_encoded.inc_by(poses.len() as u64);
+                    let tick = Arc::new(Tick { poses, at: now, delivery: open.delivery.clone() });
                     for core in cores {
-                        self.feed(core, FanoutMessage::Tick(shared.clone(), poses.clone(), now)).await;
+                        tick.delivery.begin_part();
+                        self.feed(core, FanoutMessage::Tick(shared.clone(), tick.clone())).await;
                     }
                 }
             }

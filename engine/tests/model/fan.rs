@@ -65,17 +65,15 @@ impl Fan {
         for (slot, (session, encoding)) in viewers {
             let picture = &mut self.pictures[session as usize];
             match encoding {
-                Encoding::Binary => self.binary_tick(poses, slot, session),
-                _ if poses.moved == 0 => assert!(poses.json.is_none() && poses.batch.is_none()),
+                Encoding::Binary => self.binary_tick(Some(poses), slot, session),
                 Encoding::Json => {
-                    let view = poses.json.as_ref().expect("somebody wants JSON").view(slot);
-                    let Some(TickView::Packets { buffer, spans, own }) = view else { continue };
+                    let Some(TickView::Packets { buffer, spans, own }) = poses.json(slot) else { continue };
                     for (_, span) in spans.iter().enumerate().filter(|(index, _)| Some(*index) != own) {
                         picture.packet(std::str::from_utf8(&buffer[span.text()]).unwrap());
                     }
                 }
                 Encoding::Batch => {
-                    if let Some(packet) = poses.batch.as_ref().expect("somebody wants batches").view(slot) {
+                    if let Some(packet) = poses.batch(slot) {
                         picture.outgoing(&packet);
                     }
                 }
@@ -83,10 +81,20 @@ impl Fan {
         }
     }
 
-    fn binary_tick(&mut self, poses: &TickPoses, slot: u16, session: u64) {
+    /// A tick in which nobody is shown to anybody.
+    pub(crate) fn still_tick(&mut self) {
+        let viewers: Vec<_> = self.viewers.iter().map(|(slot, viewer)| (*slot, *viewer)).collect();
+        for (slot, (session, _)) in
+            viewers.into_iter().filter(|(_, (_, encoding))| *encoding == Encoding::Binary)
+        {
+            self.binary_tick(None, slot, session);
+        }
+    }
+
+    fn binary_tick(&mut self, poses: Option<&TickPoses>, slot: u16, session: u64) {
         let picture = &mut self.pictures[session as usize];
         picture.frames.clear();
-        if let Some(packet) = poses.binary.as_ref().and_then(|binary| binary.view(slot)) {
+        if let Some(packet) = poses.and_then(|poses| poses.binary(slot)) {
             picture.outgoing(packet);
         }
         let shown = |slot: &u16| picture.frames.iter().any(|frame| frame.slots.contains(slot));

@@ -2,7 +2,7 @@
 
 use engine::User;
 use engine::room::Command;
-use protocol::event::ObjectUpdate;
+use protocol::event::{ObjectUpdate, View};
 use protocol::{Members, Outgoing};
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ impl Run {
                     Password::Wrong => Some("Sesame".to_owned()),
                     Password::Absent => None,
                 };
-                (who, ack, Command::Join { user, encoding, password })
+                (who, ack, Command::Join { user, encoding, password, view: View::default() })
             }
             Operation::Leave { who, ack } => (who, ack, Command::Leave),
             Operation::Create { who, object, big, ack } => {

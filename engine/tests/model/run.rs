@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::broadcast::TickPoses;
 use engine::limits::PRESENCE_INTERVAL;
 use engine::options::Password as Digest;
 use engine::ports::{RoomWrite, StoredObject};
 use engine::room::{Effect, Room, StoreEffect};
-use engine::{RoomOptions, RoomShared, SessionId, Time};
+use engine::{RoomOptions, RoomShared, SessionId, TickRate, Time, ViewOptions};
 use serde_json::{Value, json};
 
 use super::fan::Fan;
@@ -48,7 +47,8 @@ impl Run {
         let options = RoomOptions {
             max_users: setup.max_users,
             persistent: setup.persistent,
-            tick_hz: TICK_HZ,
+            tick_hz: TickRate::Fixed(TICK_HZ),
+            view: ViewOptions::default(),
             password: setup.password.then(|| Digest::new("sesame", [3; 16])),
         };
         let now = Time::from_micros(1_000_000_000);
@@ -141,7 +141,7 @@ impl Run {
         let is_silent = !effects.iter().any(|effect| matches!(effect, Effect::Tick(_)));
         self.spoken(effects);
         if is_silent {
-            self.fan.tick(&TickPoses::default());
+            self.fan.still_tick();
         }
         self.check_poses();
     }

@@ -3,8 +3,9 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use engine::TickRate;
+use engine::options::TICK_RATE_RULE;
 use http::{HeaderValue, Uri};
-use protocol::limits::TICK_HZ_RANGE;
 use tracing_subscriber::EnvFilter;
 
 use super::{Config, ConfigError, Environment, Given, Secret};
@@ -42,12 +43,7 @@ pub(super) fn accept(given: Given) -> Result<Config, ConfigError> {
         notes.push(format!("CORES is {cores}, but this process may run on {available}"));
     }
     in_range("CORES", cores as u64, 1, MAX_CORES as u64)?;
-    in_range(
-        "TICK_HZ",
-        given.tick_hz.into(),
-        (*TICK_HZ_RANGE.start()).into(),
-        (*TICK_HZ_RANGE.end()).into(),
-    )?;
+    let tick_hz = tick_hz(&given.tick_hz)?;
     in_range("MAX_USERS_PER_ROOM", given.max_users_per_room as u64, 1, MAX_USERS_PER_ROOM_LIMIT as u64)?;
     in_range("DRAIN_MS", given.drain_ms, 0, MAX_TIME_MS)?;
     in_range("RECONNECT_SPREAD_MS", given.reconnect_spread_ms, 0, MAX_TIME_MS)?;
@@ -65,7 +61,7 @@ pub(super) fn accept(given: Given) -> Result<Config, ConfigError> {
         redis_url,
         environment,
         cores,
-        tick_hz: given.tick_hz,
+        tick_hz,
         max_users_per_room: given.max_users_per_room,
         data_dir: given.data_dir,
         drain_ms: given.drain_ms,
@@ -89,6 +85,11 @@ fn in_range(name: &str, value: u64, least: u64, most: u64) -> Result<(), ConfigE
         return Ok(());
     }
     invalid(format!("{name} must be {least} to {most}, not {value}"))
+}
+
+fn tick_hz(text: &str) -> Result<TickRate, ConfigError> {
+    TickRate::parse(text)
+        .or_else(|_| invalid(format!("TICK_HZ must be {TICK_RATE_RULE}, not {}", text.escape_debug())))
 }
 
 fn environment(name: &str, notes: &mut Vec<String>) -> Environment {

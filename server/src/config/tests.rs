@@ -25,7 +25,7 @@ fn nothing_given_takes_the_defaults() {
     assert_eq!(config.environment, Environment::Development);
     assert!(config.jwt_secret_is_random && config.jwt_secret.expose().len() >= MIN_SECRET_BYTES);
     assert_ne!(config.jwt_secret, load(&[], &[]).unwrap().jwt_secret, "it is made anew at each start");
-    assert_eq!((config.tick_hz, config.max_users_per_room), (20, 10_000));
+    assert_eq!((config.tick_hz, config.max_users_per_room), (TickRate::Fixed(20), 10_000));
     assert_eq!((config.ping_interval_ms, config.ping_timeout_ms), (25_000, 20_000));
     assert_eq!(config.data_dir, PathBuf::from("./data"));
     assert!(config.cores >= 1 && config.redis_url.is_none());
@@ -56,8 +56,10 @@ fn wrong_settings_are_refused_in_one_line() {
     refused(&[("PORT", "http")], "--port");
     refused(&[("HOST", "nowhere")], "--host");
     refused(&[("CORES", "0")], "CORES must be 1 to");
-    refused(&[("TICK_HZ", "0")], "TICK_HZ must be 1 to 90, not 0");
-    refused(&[("TICK_HZ", "91")], "TICK_HZ must be 1 to 90, not 91");
+    for hz in ["0", "91", "-1", "20.5", "fast", "Auto", "2\n0"] {
+        let line = format!(r#"TICK_HZ must be 1 to 90 or "auto", not {}"#, hz.escape_debug());
+        refused(&[("TICK_HZ", hz)], &line);
+    }
     refused(&[("MAX_USERS_PER_ROOM", "60001")], "MAX_USERS_PER_ROOM must be 1 to 60000");
     refused(&[("DRAIN_MS", "3600001")], "DRAIN_MS");
     refused(&[("PING_INTERVAL_MS", "0")], "PING_INTERVAL_MS");
@@ -72,6 +74,14 @@ fn wrong_settings_are_refused_in_one_line() {
         assert_eq!(load(&[], &[("CORS_ORIGIN", origin)]).unwrap().cors_origin, origin);
     }
     assert!(matches!(load(&["--nonsense"], &[]), Err(ConfigError::Invalid(_))));
+}
+
+#[test]
+fn a_tick_rate_is_a_number_or_auto() {
+    for (text, rate) in [("1", TickRate::Fixed(1)), ("90", TickRate::Fixed(90)), ("auto", TickRate::Auto)] {
+        assert_eq!(load(&[], &[("TICK_HZ", text)]).unwrap().tick_hz, rate);
+        assert_eq!(load(&["--tick-hz", text], &[]).unwrap().tick_hz, rate);
+    }
 }
 
 #[test]

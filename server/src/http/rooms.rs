@@ -7,7 +7,8 @@ use std::time::Duration;
 use ::http::header::RETRY_AFTER;
 use ::http::{HeaderValue, Response, StatusCode};
 use bytes::Bytes;
-use engine::{CreateError, Created, Engine, RoomRequest, RoomShared, Time};
+use engine::options::{TICK_RATE_RULE, VIEW_PERIODS_RULE};
+use engine::{CreateError, Created, Engine, RoomRequest, RoomShared, TickRate, Time, ViewPeriods};
 use http_body_util::Full;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
@@ -38,7 +39,12 @@ struct RoomView<'a> {
     /// Unix ms.
     created: u64,
     persistent: bool,
-    tick_hz: u32,
+    /// As it was chosen.
+    tick_hz: TickRate,
+    current_tick_hz: u32,
+    view_radius: Option<f32>,
+    view_periods: ViewPeriods,
+    view_budget: u32,
     password_required: bool,
 }
 
@@ -51,6 +57,10 @@ impl<'a> From<&'a RoomShared> for RoomView<'a> {
             created: room.created.as_millis(),
             persistent: room.options.persistent,
             tick_hz: room.options.tick_hz,
+            current_tick_hz: room.tick_hz(),
+            view_radius: room.options.view.radius_m,
+            view_periods: room.options.view.periods,
+            view_budget: room.options.view.budget,
             password_required: room.options.password.is_some(),
         }
     }
@@ -128,12 +138,7 @@ pub(super) async fn create(
     let Some(id) = id.filter(|id| !id.is_empty()) else {
         return Err(ApiError::bad_request("roomId required"));
     };
-    let request = RoomRequest {
-        max_users: body::member(&members, "maxUsers", "a whole number")?,
-        persistent: body::member(&members, "persistent", "true or false")?,
-        tick_hz: body::member(&members, "tickHz", "a whole number")?,
-        password: body::member(&members, "password", "a string")?,
-    };
+    let request = request(&members)?;
     // To ask again for a room that is there costs nothing.
     let is_new = parts.engine.room(&id).is_none();
     if is_new && let Err(wait) = makers.take(user, parts.engine.now()) {
@@ -156,6 +161,19 @@ pub(super) async fn create(
             Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "The room could not be stored"))
         }
     }
+}
+
+/// What `members` wish for. Ranges that depend on the server's settings are not looked at here.
+fn request(members: &Map<String, Value>) -> Result<RoomRequest, ApiError> {
+    Ok(RoomRequest {
+        max_users: body::member(members, "maxUsers", "a whole number")?,
+        persistent: body::member(members, "persistent", "true or false")?,
+        tick_hz: body::member(members, "tickHz", TICK_RATE_RULE)?,
+        view_radius: body::member(members, "viewRadius", "a number")?,
+        view_periods: body::member(members, "viewPeriods", VIEW_PERIODS_RULE)?,
+        view_budget: body::member(members, "viewBudget", "a whole number")?,
+        password: body::member(members, "password", "a string")?,
+    })
 }
 
 /// `segment` is the room's id as it stands in the path.

@@ -58,7 +58,18 @@ impl Site {
     }
 
     pub(crate) fn with(settings: &[(&str, &str)]) -> Self {
-        let data = tempfile::tempdir().unwrap();
+        Self::on(tempfile::tempdir().unwrap(), settings)
+    }
+
+    /// The same after its end and a new start.
+    pub(crate) async fn restarted(self) -> Self {
+        self.store.close().await.unwrap();
+        let site = Self::on(self._data, &[]);
+        site.engine.load_rooms().await.unwrap();
+        site
+    }
+
+    fn on(data: TempDir, settings: &[(&str, &str)]) -> Self {
         let page = data.path().join("page");
         std::fs::create_dir_all(page.join("assets")).unwrap();
         std::fs::write(page.join("index.html"), "<p>the page").unwrap();
@@ -75,7 +86,11 @@ impl Site {
         }
         let mut registry = Registry::with_prefix("copresence");
         let store = Arc::new(SqliteStore::open(&data.path().join("data")).unwrap());
-        let rooms = RoomDefaults { max_users_limit: config.max_users_per_room, ..RoomDefaults::default() };
+        let rooms = RoomDefaults {
+            max_users_limit: config.max_users_per_room,
+            tick_hz: config.tick_hz,
+            ..RoomDefaults::default()
+        };
         let clock = Arc::new(SystemClock::start());
         let settings = EngineConfig { cores: 1, rooms, store: store.clone(), clock };
         let (engine, cores) = Engine::new(settings, &mut registry);

@@ -1,12 +1,24 @@
 //! A room's options.
 
+mod password;
+mod rate;
+mod view;
+
 use protocol::error::ClientError;
-use protocol::limits::{MAX_PASSWORD_BYTES, TICK_HZ_RANGE};
+use protocol::limits::MAX_PASSWORD_BYTES;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+
+pub use password::Password;
+pub use rate::{AUTO_SENDS_PER_SECOND, AUTO_STEPS, InvalidTickRate, TICK_RATE_RULE, TickRate};
+pub use view::{
+    DEFAULT_VIEW_BUDGET, InvalidPeriods, MAX_VIEW_PERIODS, VIEW_BUDGET_RANGE, VIEW_PERIOD_RANGE,
+    VIEW_PERIODS_RULE, VIEW_RADIUS_RANGE_M, ViewOptions, ViewPeriods,
+};
 
 /// What can be chosen for a room when it is created. It stays so for the room's life.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+///
+/// As JSON it is what the store keeps, so a member that is added needs a default for rooms that were stored before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RoomOptions {
     /// How many may be in it at once.
@@ -14,7 +26,10 @@ pub struct RoomOptions {
     /// Whether the room and its objects survive being empty and the server's end.
     pub persistent: bool,
     /// Ticks per second.
-    pub tick_hz: u32,
+    pub tick_hz: TickRate,
+    /// How much of it its members see.
+    #[serde(default)]
+    pub view: ViewOptions,
     /// What a join must bring along.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<Password>,
@@ -29,7 +44,13 @@ pub struct RoomRequest {
     /// See [`RoomOptions::persistent`].
     pub persistent: Option<bool>,
     /// See [`RoomOptions::tick_hz`].
-    pub tick_hz: Option<u32>,
+    pub tick_hz: Option<TickRate>,
+    /// See [`ViewOptions::radius_m`].
+    pub view_radius: Option<f32>,
+    /// See [`ViewOptions::periods`].
+    pub view_periods: Option<ViewPeriods>,
+    /// See [`ViewOptions::budget`].
+    pub view_budget: Option<u32>,
     /// In clear, as the creator sent it.
     pub password: Option<String>,
 }
@@ -42,14 +63,14 @@ pub struct RoomDefaults {
     /// The most that a creator may name.
     pub max_users_limit: usize,
     /// Ticks per second of a room whose creator names no rate.
-    pub tick_hz: u32,
+    pub tick_hz: TickRate,
     /// Objects in one room.
     pub max_objects: usize,
 }
 
 impl Default for RoomDefaults {
     fn default() -> Self {
-        Self { max_users: 50, max_users_limit: 10_000, tick_hz: 20, max_objects: 4_096 }
+        Self { max_users: 50, max_users_limit: 10_000, tick_hz: TickRate::Fixed(20), max_objects: 4_096 }
     }
 }
 
@@ -60,6 +81,7 @@ impl RoomDefaults {
             max_users: self.max_users.min(self.max_users_limit),
             persistent: false,
             tick_hz: self.tick_hz,
+            view: ViewOptions::default(),
             password: None,
         }
     }
@@ -74,10 +96,15 @@ impl RoomDefaults {
         if !(1..=self.max_users_limit).contains(&max_users) {
             return Err(ClientError::bad_request(format!("maxUsers must be 1 to {}", self.max_users_limit)));
         }
-        let tick_hz = request.tick_hz.unwrap_or(options.tick_hz);
-        if !TICK_HZ_RANGE.contains(&tick_hz) {
-            return Err(ClientError::bad_request("tickHz must be 1 to 90"));
-        }
+        let tick_hz = request.tick_hz.unwrap_or(options.tick_hz).check().map_err(|InvalidTickRate| {
+            ClientError::bad_request(format!("tickHz must be {}", TICK_RATE_RULE))
+        })?;
+        let view = ViewOptions {
+            radius_m: request.view_radius,
+            periods: request.view_periods.unwrap_or(options.view.periods),
+            budget: request.view_budget.unwrap_or(options.view.budget),
+        };
+        let view = view.check()?;
         let password = match request.password.as_deref() {
             None | Some("") => None,
             Some(text) if text.len() > MAX_PASSWORD_BYTES => {
@@ -85,7 +112,13 @@ impl RoomDefaults {
             }
             Some(text) => Some(Password::new(text, salt)),
         };
-        Ok(RoomOptions { max_users, persistent: request.persistent.unwrap_or(false), tick_hz, password })
+        Ok(RoomOptions {
+            max_users,
+            persistent: request.persistent.unwrap_or(false),
+            tick_hz,
+            view,
+            password,
+        })
     }
 }
 
@@ -99,8 +132,8 @@ impl RoomOptions {
             _ => false,
         };
         same_password
-            && (self.max_users, self.persistent, self.tick_hz)
-                == (wanted.max_users, wanted.persistent, wanted.tick_hz)
+            && (self.max_users, self.persistent, self.tick_hz, self.view)
+                == (wanted.max_users, wanted.persistent, wanted.tick_hz, wanted.view)
     }
 
     /// Whether `given` opens the room.
@@ -109,46 +142,12 @@ impl RoomOptions {
     }
 }
 
-/// A room's password as a salted SHA-256 digest.
-///
-/// Not a slow hash on purpose: it is checked on a core that moves people's poses, at the request of anybody who
-/// has a token, and a hash that costs milliseconds would be a way to stop that core. It guards a room, whose
-/// content lies beside it in the same database, and the salt keeps equal passwords apart.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Password {
-    salt: [u8; 16],
-    digest: [u8; 32],
-}
-
-impl Password {
-    /// The digest of `text` under `salt`.
-    pub fn new(text: &str, salt: [u8; 16]) -> Self {
-        Self { salt, digest: digest(&salt, text) }
-    }
-
-    /// Whether this is the digest of `text`, in a time that does not tell how near a wrong one is.
-    pub fn is(&self, text: &str) -> bool {
-        let other = digest(&self.salt, text);
-        self.digest.iter().zip(other).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
-    }
-}
-
-fn digest(salt: &[u8; 16], text: &str) -> [u8; 32] {
-    Sha256::new().chain_update(salt).chain_update(text).finalize().into()
-}
-
-impl std::fmt::Debug for Password {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Password(…)")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const DEFAULTS: RoomDefaults =
-        RoomDefaults { max_users: 50, max_users_limit: 100, tick_hz: 20, max_objects: 10 };
+        RoomDefaults { max_users: 50, max_users_limit: 100, tick_hz: TickRate::Fixed(20), max_objects: 10 };
 
     #[test]
     fn what_is_not_asked_for_takes_the_default() {
@@ -160,12 +159,47 @@ mod tests {
         for request in [
             RoomRequest { max_users: Some(0), ..RoomRequest::default() },
             RoomRequest { max_users: Some(101), ..RoomRequest::default() },
-            RoomRequest { tick_hz: Some(0), ..RoomRequest::default() },
-            RoomRequest { tick_hz: Some(91), ..RoomRequest::default() },
+            RoomRequest { tick_hz: Some(TickRate::Fixed(0)), ..RoomRequest::default() },
+            RoomRequest { tick_hz: Some(TickRate::Fixed(91)), ..RoomRequest::default() },
             RoomRequest { password: Some("x".repeat(129)), ..RoomRequest::default() },
+            RoomRequest { view_radius: Some(0.5), ..RoomRequest::default() },
+            RoomRequest { view_budget: Some(4_095), ..RoomRequest::default() },
         ] {
             assert!(DEFAULTS.accept(&request, [0; 16]).is_err(), "{request:?}");
         }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_what_the_room_has() {
+        let request = RoomRequest {
+            tick_hz: Some(TickRate::Auto),
+            view_radius: Some(12.5),
+            view_periods: Some(ViewPeriods::new(&[1, 3]).unwrap()),
+            view_budget: Some(8_192),
+            ..RoomRequest::default()
+        };
+        let options = DEFAULTS.accept(&request, [0; 16]).unwrap();
+        assert_eq!(options.tick_hz, TickRate::Auto);
+        assert_eq!((options.view.radius_m, options.view.budget), (Some(12.5), 8_192));
+        assert_eq!(options.view.periods.as_slice(), [1, 3]);
+        assert!(options.matches(&options.clone(), None));
+        for other in [
+            RoomRequest { tick_hz: Some(TickRate::Fixed(90)), ..request.clone() },
+            RoomRequest { view_radius: None, ..request.clone() },
+            RoomRequest { view_periods: None, ..request.clone() },
+            RoomRequest { view_budget: None, ..request.clone() },
+        ] {
+            assert!(!options.matches(&DEFAULTS.accept(&other, [0; 16]).unwrap(), None), "{other:?}");
+        }
+        let stored = serde_json::to_string(&options).unwrap();
+        assert_eq!(serde_json::from_str::<RoomOptions>(&stored).unwrap(), options);
+    }
+
+    #[test]
+    fn a_room_that_was_stored_before_there_were_views_still_loads() {
+        let stored = r#"{"maxUsers":50,"persistent":true,"tickHz":20}"#;
+        let expected = RoomOptions { persistent: true, ..DEFAULTS.options() };
+        assert_eq!(serde_json::from_str::<RoomOptions>(stored).unwrap(), expected);
     }
 
     #[test]

@@ -1,0 +1,142 @@
+//! One tick's poses: each encoded once, put together once for all who see the same.
+
+mod section;
+mod share;
+
+use std::borrow::Cow;
+use std::sync::OnceLock;
+
+use protocol::Outgoing;
+use protocol::frame::{FRAME_HEADER_BYTES, FrameHeader};
+
+use crate::interest::{Viewpoint, select_near, select_within};
+use crate::options::ViewOptions;
+use crate::ports::TickView;
+use share::{BatchShare, BinaryShare, JsonShare, Part};
+
+pub use section::{Members, Section, Wanted};
+
+/// Bytes around a frame's groups on the wire: its header, its packet's text, and the headers of two WebSocket frames.
+pub const FRAME_ENVELOPE_BYTES: usize = FRAME_HEADER_BYTES + 64;
+
+/// The poses of one tick, and who sees which of them.
+///
+/// What viewers share is put together when the first of them asks for it, by whichever core that is.
+#[derive(Debug)]
+pub struct TickPoses {
+    header: FrameHeader,
+    options: ViewOptions,
+    /// Bytes for one viewer.
+    budget: usize,
+    base: Section,
+    near: Section,
+    groups: Vec<Group>,
+    /// Which group a slot's member is in. Empty: all are in the first.
+    group_of: Vec<u16>,
+}
+
+/// Viewers who see the same.
+#[derive(Debug, Default)]
+struct Group {
+    /// From where; `None`: from anywhere, which is all there is to see.
+    from: Option<Viewpoint>,
+    json: OnceLock<Option<JsonShare>>,
+    batch: OnceLock<Option<BatchShare>>,
+    binary: OnceLock<Option<BinaryShare>>,
+}
+
+/// Stands for no group: nobody is in that slot.
+const NO_GROUP: u16 = u16::MAX;
+
+impl TickPoses {
+    /// A tick of these poses. `base` goes to everybody within whose radius it is, `near` to those around, with
+    /// `budget` bytes for both together. `viewpoints` are those of all members, with their slots.
+    pub fn new(
+        header: FrameHeader,
+        options: ViewOptions,
+        budget: usize,
+        base: Section,
+        near: Section,
+        mut viewpoints: Vec<(Viewpoint, u16)>,
+    ) -> Self {
+        let mut poses =
+            Self { header, options, budget, base, near, groups: Vec::new(), group_of: Vec::new() };
+        if poses.near.grid().is_empty() && viewpoints.iter().all(|(from, _)| from.is_unlimited()) {
+            poses.groups.push(Group::default());
+            return poses;
+        }
+        viewpoints.sort_unstable();
+        let slots = viewpoints.iter().map(|(_, slot)| usize::from(*slot) + 1).max().unwrap_or(0);
+        poses.group_of.resize(slots, NO_GROUP);
+        for viewers in viewpoints.chunk_by(|(one, _), (other, _)| one == other) {
+            let group = poses.groups.len() as u16;
+            poses.groups.push(Group { from: Some(viewers[0].0), ..Group::default() });
+            for (_, slot) in viewers {
+                poses.group_of[usize::from(*slot)] = group;
+            }
+        }
+        poses
+    }
+
+    /// How many poses these are.
+    pub fn len(&self) -> usize {
+        self.base.grid().entries().len() + self.near.grid().entries().len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many different views of them there are.
+    pub fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// What the member in `slot` gets as a `user-moved` for each pose: all that it sees but its own. `None` if that
+    /// is nobody.
+    pub fn json(&self, slot: u16) -> Option<TickView<'_>> {
+        let group = self.group(slot)?;
+        let share = group.json.get_or_init(|| match group.from {
+            None => JsonShare::whole(&self.base),
+            Some(from) => JsonShare::of(&self.parts(from)),
+        });
+        share.as_ref()?.view(slot)
+    }
+
+    /// What the member in `slot` gets as one `users-moved`: all that it sees but its own. `None` if that is nobody.
+    pub fn batch(&self, slot: u16) -> Option<Cow<'_, Outgoing>> {
+        let group = self.group(slot)?;
+        group.batch.get_or_init(|| BatchShare::of(self.header, &self.parts_of(group))).as_ref()?.view(slot)
+    }
+
+    /// What the member in `slot` gets as one `pose-frame`, which may have its own pose in it. `None` if there is
+    /// nobody else.
+    pub fn binary(&self, slot: u16) -> Option<&Outgoing> {
+        let group = self.group(slot)?;
+        group.binary.get_or_init(|| BinaryShare::of(self.header, &self.parts_of(group))).as_ref()?.view(slot)
+    }
+
+    fn group(&self, slot: u16) -> Option<&Group> {
+        let group = if self.group_of.is_empty() { 0 } else { *self.group_of.get(usize::from(slot))? };
+        self.groups.get(usize::from(group))
+    }
+
+    fn parts_of(&self, group: &Group) -> Vec<Part<'_>> {
+        match group.from {
+            None => vec![Part { section: &self.base, runs: None }],
+            Some(from) => self.parts(from),
+        }
+    }
+
+    fn parts(&self, from: Viewpoint) -> Vec<Part<'_>> {
+        let runs = (!from.is_unlimited()).then(|| select_within(self.base.grid(), from));
+        let base = Part { section: &self.base, runs };
+        if self.near.grid().is_empty() {
+            return vec![base];
+        }
+        let budget = self.budget.saturating_sub(base.frame_bytes());
+        let near = select_near(self.near.grid(), from, &self.options, self.header.tick, budget);
+        vec![base, Part { section: &self.near, runs: Some(near) }]
+    }
+}

@@ -1,0 +1,202 @@
+//! Members' poses, each encoded once, in the order of a grid.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use protocol::Pose;
+use protocol::frame::{Cell32, FrameWriter, GROUP_HEADER_BYTES, GroupWriter, encode_entry};
+use protocol::outgoing::{FrameSpan, TextFrames};
+
+use crate::interest::{Grid, Run};
+
+/// About how long one user's pose is as JSON, with its envelope; only a hint for buffers.
+pub(super) const POSE_JSON_BYTES: usize = 200;
+
+/// Which encodings somebody in the room takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wanted {
+    /// A `user-moved` for each pose.
+    pub json: bool,
+    /// A `users-moved` for all.
+    pub batch: bool,
+    /// A `pose-frame` for all.
+    pub binary: bool,
+}
+
+/// What is known of the members that a section shows.
+pub trait Members {
+    /// The member's pose.
+    fn pose(&self, slot: u16) -> &Pose;
+    /// `"id":"…","socketId":"…",`
+    fn ids_json(&self, slot: u16) -> &str;
+}
+
+/// The members of a grid in every encoding that is wanted.
+#[derive(Debug, Default)]
+pub struct Section {
+    grid: Grid,
+    /// Their entries in a frame.
+    binary: Vec<u8>,
+    /// Whole groups of all of them, and how many these are.
+    groups: OnceLock<(u16, Vec<u8>)>,
+    json: Option<JsonTexts>,
+    batch: Option<Texts>,
+}
+
+/// A packet for each entry, framed; an empty span for those that text leaves out.
+#[derive(Debug)]
+pub(super) struct JsonTexts {
+    pub(super) buffer: Bytes,
+    pub(super) spans: Vec<FrameSpan>,
+}
+
+/// `{…},` for each entry, one behind the other; nothing for those that text leaves out.
+#[derive(Debug, Default)]
+pub(super) struct Texts {
+    pub(super) bytes: Vec<u8>,
+    ends: Vec<u32>,
+}
+
+impl Texts {
+    /// Where the text of an entry lies.
+    pub(super) fn range(&self, entry: usize) -> Range<usize> {
+        let start = if entry == 0 { 0 } else { self.ends[entry - 1] };
+        start as usize..self.ends[entry] as usize
+    }
+}
+
+impl Section {
+    /// Encodes the members of `grid`.
+    pub fn encode(grid: Grid, members: &impl Members, wanted: Wanted) -> Self {
+        let mut section = Self { grid, ..Self::default() };
+        if wanted.binary {
+            section.binary = section.encode_binary(members);
+        }
+        section.json = wanted.json.then(|| section.encode_json(members));
+        section.batch = wanted.batch.then(|| section.encode_batch(members));
+        section
+    }
+
+    fn encode_binary(&self, members: &impl Members) -> Vec<u8> {
+        let count = self.grid.entries().len() as u32;
+        let mut out = Vec::with_capacity(self.grid.bytes(0..count));
+        for entry in self.grid.entries() {
+            encode_entry(entry.cell.frame_cell(), entry.slot, members.pose(entry.slot), &mut out);
+        }
+        debug_assert_eq!(
+            out.len(),
+            self.grid.bytes(0..count),
+            "entries are as long as the grid takes them for"
+        );
+        out
+    }
+
+    fn encode_json(&self, members: &impl Members) -> JsonTexts {
+        let mut frames = TextFrames::with_capacity(self.grid.entries().len() * POSE_JSON_BYTES);
+        let mut spans = Vec::with_capacity(self.grid.entries().len());
+        for entry in self.grid.entries() {
+            if !entry.is_news {
+                let end = frames.len() as u32;
+                spans.push(FrameSpan { start: end, end, text_start: end });
+                continue;
+            }
+            let out = frames.begin(POSE_JSON_BYTES);
+            out.extend_from_slice(b"2[\"user-moved\",{");
+            out.extend_from_slice(members.ids_json(entry.slot).as_bytes());
+            members.pose(entry.slot).write_json_members(out);
+            out.extend_from_slice(b"}]");
+            spans.push(frames.end());
+        }
+        JsonTexts { buffer: frames.finish(), spans }
+    }
+
+    fn encode_batch(&self, members: &impl Members) -> Texts {
+        let entries = self.grid.entries();
+        let mut texts = Texts {
+            bytes: Vec::with_capacity(entries.len() * POSE_JSON_BYTES),
+            ends: Vec::with_capacity(entries.len()),
+        };
+        for entry in entries {
+            if entry.is_news {
+                texts.bytes.push(b'{');
+                texts.bytes.extend_from_slice(members.ids_json(entry.slot).as_bytes());
+                members.pose(entry.slot).write_json_members(&mut texts.bytes);
+                texts.bytes.extend_from_slice(b"},");
+            }
+            texts.ends.push(texts.bytes.len() as u32);
+        }
+        texts
+    }
+
+    /// Where everybody is in it.
+    pub(super) fn grid(&self) -> &Grid {
+        &self.grid
+    }
+
+    /// The slot of an entry.
+    pub(super) fn slot(&self, entry: usize) -> u16 {
+        self.grid.entries()[entry].slot
+    }
+
+    pub(super) fn json(&self) -> Option<&JsonTexts> {
+        self.json.as_ref()
+    }
+
+    pub(super) fn batch(&self) -> Option<&Texts> {
+        self.batch.as_ref()
+    }
+
+    /// Appends `runs` to a frame, or everything; runs that follow each other in one of the frame's cells share a
+    /// group.
+    pub(super) fn write(&self, runs: Option<&[Run]>, frame: &mut FrameWriter<'_>) {
+        match runs {
+            Some(runs) => self.grouped(runs).for_each(|together| {
+                let mut group = frame.group(self.frame_cell(&together[0]));
+                self.write_group(together, &mut group);
+                group.finish();
+            }),
+            None => {
+                let (groups, bytes) = self.groups.get_or_init(|| self.all_groups());
+                frame.encoded_groups(*groups, bytes);
+            }
+        }
+    }
+
+    fn all_groups(&self) -> (u16, Vec<u8>) {
+        let runs: Vec<Run> = self.grid.cells().iter().map(|run| run.start..run.end).collect();
+        let mut bytes = Vec::with_capacity(self.frame_bytes(&runs));
+        let mut groups = 0;
+        for together in self.grouped(&runs) {
+            let mut group = GroupWriter::new(self.frame_cell(&together[0]), &mut bytes);
+            self.write_group(together, &mut group);
+            group.finish();
+            groups += 1;
+        }
+        (groups, bytes)
+    }
+
+    fn grouped<'a>(&'a self, runs: &'a [Run]) -> impl Iterator<Item = &'a [Run]> {
+        runs.chunk_by(|one, other| self.frame_cell(one) == self.frame_cell(other))
+    }
+
+    fn frame_cell(&self, run: &Run) -> Cell32 {
+        self.grid.entries()[run.start as usize].cell.frame_cell()
+    }
+
+    fn write_group(&self, runs: &[Run], group: &mut GroupWriter<'_>) {
+        for run in runs {
+            group.encoded(run.len() as u16, &self.binary[self.grid.byte_range(run.clone())]);
+        }
+    }
+
+    /// How many bytes everything takes in a frame.
+    pub(super) fn whole_bytes(&self) -> usize {
+        self.grid.bytes(0..self.grid.entries().len() as u32) + self.grid.cells().len() * GROUP_HEADER_BYTES
+    }
+
+    /// At most how many bytes `runs` take in a frame.
+    pub(super) fn frame_bytes(&self, runs: &[Run]) -> usize {
+        runs.iter().map(|run| GROUP_HEADER_BYTES + self.grid.bytes(run.clone())).sum()
+    }
+}
