@@ -111,8 +111,8 @@ impl Upper for RawEcho {
         link.outbox.flush();
     }
 
-    fn binary(&self, link: &Arc<Link>, message: Bytes) {
-        link.outbox.send(&Outgoing::binary_message(message)).ok();
+    fn binary(&self, link: &Arc<Link>, message: &[u8]) {
+        link.outbox.send(&Outgoing::binary_message(Bytes::copy_from_slice(message))).ok();
         link.outbox.flush();
     }
 

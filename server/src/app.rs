@@ -23,6 +23,9 @@ use crate::transport::connection::{Accepted, Application, ConnectionError, Refus
 /// How every `update-position` of the namespace `/` without an ack begins.
 const POSE_PREFIX: &str = "2[\"update-position\",";
 
+/// An `update-position` of the namespace `/` without an ack, whose pose follows as an attachment.
+const ENCODED_POSE: &str = r#"51-["update-position",{"_placeholder":true,"num":0}]"#;
+
 /// Characters of a Socket.IO session's id: 120 random bits.
 const SOCKET_ID_CHARS: usize = 20;
 
@@ -47,16 +50,12 @@ impl App {
         Self { engine, auth, unknown_events, broken_connections }
     }
 
-    fn pose_attachment(session: &Arc<Session>, attachments: &[Bytes], ack: Option<u64>) {
-        let pose = match attachments {
-            [attachment] => protocol::frame::decode_pose(attachment)
-                .map_err(|_| ClientError::bad_request("the attachment is no pose"))
-                .and_then(|pose| pose.validate().map(|()| pose)),
-            _ => Err(ClientError::bad_request("update-position takes one attachment")),
-        };
-        match pose {
-            Ok(pose) => take_pose(session, &pose, ack),
-            Err(error) => session.refuse(ack, &error),
+    fn pose_attachments(session: &Arc<Session>, attachments: &[Bytes], ack: Option<u64>) {
+        match attachments {
+            [attachment] => take_encoded_pose(session, attachment, ack),
+            _ => {
+                session.refuse(ack, &ClientError::bad_request("update-position takes one attachment"));
+            }
         }
     }
 
@@ -119,6 +118,16 @@ impl Application for App {
         }
     }
 
+    #[inline]
+    fn announces(&self, text: &str) -> bool {
+        text == ENCODED_POSE
+    }
+
+    #[inline]
+    fn attachment(&self, session: &Arc<Arc<Session>>, attachment: &[u8]) {
+        take_encoded_pose(session, attachment, None);
+    }
+
     fn event(
         &self,
         session: &Arc<Arc<Session>>,
@@ -137,7 +146,7 @@ impl Application for App {
             return;
         }
         if is_pose && !attachments.is_empty() {
-            return Self::pose_attachment(session, &attachments, ack);
+            return Self::pose_attachments(session, &attachments, ack);
         }
         match ClientEvent::parse(&event.name, event.first_raw()) {
             Ok(Some(ClientEvent::UpdatePosition(pose))) => take_pose(session, &pose, ack),
@@ -156,6 +165,16 @@ impl Application for App {
     fn broken(&self, error: &ConnectionError) {
         self.broken_connections.inc();
         tracing::debug!(%error, "a connection is closed because its client broke the protocol");
+    }
+}
+
+fn take_encoded_pose(session: &Arc<Session>, bytes: &[u8], ack: Option<u64>) {
+    let pose = protocol::frame::decode_pose(bytes)
+        .map_err(|_| ClientError::bad_request("the attachment is no pose"))
+        .and_then(|pose| pose.validate().map(|()| pose));
+    match pose {
+        Ok(pose) => take_pose(session, &pose, ack),
+        Err(error) => session.refuse(ack, &error),
     }
 }
 

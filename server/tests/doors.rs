@@ -4,7 +4,6 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use engine::ports::{CloseReason, Outbox, OutboxError, TickOutcome, TickView};
 use engine::{Engine, EngineConfig, RoomDefaults};
 use http::{HeaderMap, Request, Response};
@@ -112,7 +111,7 @@ impl Upper for Deaf {
 
     fn text(&self, _: &Arc<()>, _: &str) {}
 
-    fn binary(&self, _: &Arc<()>, _: Bytes) {}
+    fn binary(&self, _: &Arc<()>, _: &[u8]) {}
 
     fn closed(&self, _: &Arc<()>) {}
 }

@@ -3,7 +3,7 @@
 //! It knows namespaces, packets and attachments, and hands events to an [`Application`]. It knows neither what
 //! the events mean nor which transport brings them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -11,95 +11,22 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use engine::ports::CloseReason;
 use protocol::Outgoing;
-use protocol::attachments::{AssembleError, AssembleLimits, Assembler, Begin, BinaryPacket};
+use protocol::attachments::{AssembleLimits, Assembler, Begin, BinaryPacket};
 use protocol::limits::ATTACHMENT_TIMEOUT_MS;
-use protocol::packet::{DecodeError, Event, Packet, PacketKind};
+use protocol::packet::{Packet, PacketKind};
 use tokio::time::Instant;
 
 use super::upper::{Link, Upper};
 
+mod application;
+
+pub use application::{Accepted, Application, ConnectionError, Refused};
+
 /// Namespaces that one connection may be connected to at once. More: the connection is closed.
 const MAX_NAMESPACES: usize = 8;
 
-/// What the events of a connection go to.
-pub trait Application: Send + Sync + 'static {
-    /// What it keeps for each namespace that a connection is connected to.
-    type Session: Send + Sync + 'static;
-
-    /// Lets a client into a namespace, or says why not. `auth` is the CONNECT packet's JSON payload.
-    ///
-    /// # Errors
-    /// [`Refused`], which the client gets as CONNECT_ERROR.
-    fn connect(
-        &self,
-        namespace: &str,
-        auth: Option<&str>,
-        link: &Link,
-    ) -> Result<Accepted<Self::Session>, Refused>;
-
-    /// The client has got its CONNECT; from here on events may be sent to it.
-    fn connected(&self, _session: &Arc<Self::Session>) {}
-
-    /// Tries to take a whole Socket.IO packet of the namespace `/` by a short way of its own. `false`: it is not
-    /// one of that kind, and goes the usual way. Called for every packet, so it must be quick to say no.
-    fn shortcut(&self, _session: &Arc<Self::Session>, _text: &str) -> bool {
-        false
-    }
-
-    /// An event, with the attachments that came with it.
-    fn event(
-        &self,
-        session: &Arc<Self::Session>,
-        event: &Event<'_>,
-        attachments: Vec<Bytes>,
-        ack: Option<u64>,
-    );
-
-    /// The client has left the namespace, or its connection is gone.
-    fn disconnected(&self, session: &Arc<Self::Session>);
-
-    /// Something came that broke the protocol; the connection is being closed.
-    fn broken(&self, _error: &ConnectionError) {}
-}
-
-/// A session that was let in.
-#[derive(Debug)]
-pub struct Accepted<S> {
-    /// The session.
-    pub session: S,
-    /// Its id in the namespace, which the client learns.
-    pub sid: String,
-}
-
-/// Why a client was not let in.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused(pub String);
-
-/// What breaks a connection.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnectionError {
-    /// A packet that is none.
-    #[error("bad packet: {0}")]
-    Decode(#[from] DecodeError),
-    /// Attachments too many, too large, too late, or without a packet.
-    #[error("bad attachments: {0}")]
-    Attachments(#[from] AssembleError),
-    /// An event for a namespace that the client is not connected to.
-    #[error("an event without a CONNECT before it")]
-    NotConnected,
-    /// A text packet where attachments were to come.
-    #[error("a text packet between a binary packet and its attachments")]
-    TextAmongAttachments,
-    /// No CONNECT in time.
-    #[error("no CONNECT in time")]
-    ConnectTimeout,
-    /// No attachments in time.
-    #[error("attachments did not come in time")]
-    AttachmentTimeout,
-    /// Too many namespaces.
-    #[error("too many namespaces")]
-    TooManyNamespaces,
-}
+/// Stands for no announced attachment.
+const NOTHING: u64 = u64::MAX;
 
 /// See the [module](self).
 pub struct Connection<A: Application> {
@@ -109,6 +36,10 @@ pub struct Connection<A: Application> {
     root: ArcSwapOption<A::Session>,
     /// Attachments are awaited, so that no text may take the shortcut.
     awaiting: AtomicBool,
+    /// Since when an announced attachment is awaited, in milliseconds of the connection's age; else [`NOTHING`].
+    announced_ms: AtomicU64,
+    /// A task watches whether attachments come in time.
+    is_watched: AtomicBool,
     state: Mutex<State<A::Session>>,
     opened: Instant,
 }
@@ -117,8 +48,6 @@ struct State<S> {
     assembler: Assembler,
     namespaces: Vec<(String, Arc<S>)>,
     closed: bool,
-    /// A task watches whether attachments come in time.
-    is_watched: bool,
 }
 
 impl<A: Application> Connection<A> {
@@ -129,11 +58,12 @@ impl<A: Application> Connection<A> {
             link,
             root: ArcSwapOption::empty(),
             awaiting: AtomicBool::new(false),
+            announced_ms: AtomicU64::new(NOTHING),
+            is_watched: AtomicBool::new(false),
             state: Mutex::new(State {
                 assembler: Assembler::new(AssembleLimits::default()),
                 namespaces: Vec::new(),
                 closed: false,
-                is_watched: false,
             }),
             opened: Instant::now(),
         });
@@ -153,17 +83,38 @@ impl<A: Application> Connection<A> {
     pub fn handle_text(self: &Arc<Self>, text: &str) {
         if !self.awaiting.load(Ordering::Acquire)
             && let Some(root) = self.root.load().as_ref()
-            && self.app.shortcut(root, text)
         {
-            return;
+            if self.app.shortcut(root, text) {
+                return;
+            }
+            if self.app.announces(text) {
+                return self.announce();
+            }
         }
         if let Err(error) = self.try_text(text) {
             self.fail(&error);
         }
     }
 
+    /// What comes next is an attachment that needs no assembling.
+    fn announce(self: &Arc<Self>) {
+        self.announced_ms.store(self.age_ms(), Ordering::Release);
+        self.awaiting.store(true, Ordering::Release);
+        if !self.is_watched.swap(true, Ordering::AcqRel) {
+            tokio::spawn(expire_attachments(Arc::downgrade(self)));
+        }
+    }
+
     /// An attachment has come.
-    pub fn handle_binary(self: &Arc<Self>, attachment: Bytes) {
+    pub fn handle_binary(self: &Arc<Self>, attachment: &[u8]) {
+        if self.announced_ms.load(Ordering::Acquire) != NOTHING {
+            self.announced_ms.store(NOTHING, Ordering::Release);
+            self.awaiting.store(false, Ordering::Release);
+            if let Some(root) = self.root.load().as_ref() {
+                self.app.attachment(root, attachment);
+            }
+            return;
+        }
         if let Err(error) = self.try_binary(attachment) {
             self.fail(&error);
         }
@@ -186,7 +137,7 @@ impl<A: Application> Connection<A> {
         if state.closed {
             return Ok(());
         }
-        if state.assembler.is_waiting() {
+        if state.assembler.is_waiting() || self.announced_ms.load(Ordering::Acquire) != NOTHING {
             return Err(ConnectionError::TextAmongAttachments);
         }
         drop(state);
@@ -204,12 +155,12 @@ impl<A: Application> Connection<A> {
         }
     }
 
-    fn try_binary(self: &Arc<Self>, attachment: Bytes) -> Result<(), ConnectionError> {
+    fn try_binary(self: &Arc<Self>, attachment: &[u8]) -> Result<(), ConnectionError> {
         let mut state = self.state();
         if state.closed {
             return Ok(());
         }
-        let complete = state.assembler.push(attachment, self.age_ms())?;
+        let complete = state.assembler.push(Bytes::copy_from_slice(attachment), self.age_ms())?;
         drop(state);
         match complete {
             Some(binary) => self.complete(binary),
@@ -222,9 +173,8 @@ impl<A: Application> Connection<A> {
         match state.assembler.begin(text, self.age_ms())? {
             Begin::Waiting(_) => {
                 self.awaiting.store(true, Ordering::Release);
-                let is_watched = std::mem::replace(&mut state.is_watched, true);
                 drop(state);
-                if !is_watched {
+                if !self.is_watched.swap(true, Ordering::AcqRel) {
                     tokio::spawn(expire_attachments(Arc::downgrade(self)));
                 }
                 Ok(())
@@ -245,17 +195,23 @@ impl<A: Application> Connection<A> {
     /// How long the packet that waits for attachments may still wait, if there is one. If its time is up, the
     /// connection is closed. `None` ends the watch.
     fn attachments_due(&self) -> Option<Duration> {
-        let mut state = self.state();
+        // Before looking: whoever begins to wait after the look finds that nobody watches.
+        self.is_watched.store(false, Ordering::Release);
         let now_ms = self.age_ms();
-        let deadline_ms = state.assembler.deadline_ms().filter(|_| !state.closed);
-        let is_expired = deadline_ms.is_some() && state.assembler.expire(now_ms);
-        state.is_watched = deadline_ms.is_some() && !is_expired;
+        let announced = Some(self.announced_ms.load(Ordering::Acquire)).filter(|since| *since != NOTHING);
+        let announced = announced.map(|since_ms| since_ms + ATTACHMENT_TIMEOUT_MS);
+        let mut state = self.state();
+        // Never both: each begins where nothing is awaited.
+        let deadline_ms = announced.or(state.assembler.deadline_ms()).filter(|_| !state.closed)?;
+        let is_expired = deadline_ms <= now_ms;
+        state.assembler.expire(now_ms);
         drop(state);
         if is_expired {
             self.fail(&ConnectionError::AttachmentTimeout);
             return None;
         }
-        deadline_ms.map(|deadline_ms| Duration::from_millis(deadline_ms - now_ms))
+        let is_watched_by_another = self.is_watched.swap(true, Ordering::AcqRel);
+        (!is_watched_by_another).then(|| Duration::from_millis(deadline_ms - now_ms))
     }
 
     fn connect(&self, namespace: &str, auth: Option<&str>) -> Result<(), ConnectionError> {
@@ -354,7 +310,7 @@ impl<A: Application> Upper for SocketIo<A> {
         connection.handle_text(text);
     }
 
-    fn binary(&self, connection: &Arc<Connection<A>>, message: Bytes) {
+    fn binary(&self, connection: &Arc<Connection<A>>, message: &[u8]) {
         connection.handle_binary(message);
     }
 

@@ -113,7 +113,7 @@ impl<U: Upper> Handler for EngineIoHandler<U> {
 
     fn on_binary(self: &Arc<Self>, attachment: Bytes, socket: Arc<Socket<SocketData<U>>>) {
         if let Some(connection) = socket.data.0.get() {
-            self.upper.binary(connection, attachment);
+            self.upper.binary(connection, &attachment);
         }
     }
 }

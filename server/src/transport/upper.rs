@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use engine::Allowance;
 use engine::ports::Outbox;
 
@@ -19,7 +18,7 @@ pub trait Upper: Send + Sync + 'static {
     fn text(&self, connection: &Arc<Self::Connection>, text: &str);
 
     /// A binary message has come.
-    fn binary(&self, connection: &Arc<Self::Connection>, message: Bytes);
+    fn binary(&self, connection: &Arc<Self::Connection>, message: &[u8]);
 
     /// The connection is gone. Nothing comes after this.
     fn closed(&self, connection: &Arc<Self::Connection>);

@@ -5,15 +5,21 @@ use std::sync::atomic::AtomicUsize;
 use engine::ports::{Outbox, OutboxError, TickOutcome, TickView};
 use tokio::runtime::Handle;
 
+use protocol::packet::Event;
+
 use super::*;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const TIMEOUT: Duration = Duration::from_millis(ATTACHMENT_TIMEOUT_MS);
 
+/// A packet whose attachment is taken where it lies.
+const ANNOUNCED: &str = r#"51-["short",{"_placeholder":true,"num":0}]"#;
+
 /// Lets everybody in and counts.
 #[derive(Default)]
 struct Counter {
     events: AtomicUsize,
+    announced: AtomicUsize,
     broken: Mutex<Vec<String>>,
 }
 
@@ -22,6 +28,15 @@ impl Application for Counter {
 
     fn connect(&self, _: &str, _: Option<&str>, _: &Link) -> Result<Accepted<()>, Refused> {
         Ok(Accepted { session: (), sid: "x".to_owned() })
+    }
+
+    fn announces(&self, text: &str) -> bool {
+        text == ANNOUNCED
+    }
+
+    fn attachment(&self, _: &Arc<()>, attachment: &[u8]) {
+        assert_eq!(attachment, b"attachment");
+        self.announced.fetch_add(1, Ordering::SeqCst);
     }
 
     fn event(&self, _: &Arc<()>, _: &Event<'_>, attachments: Vec<Bytes>, _: Option<u64>) {
@@ -86,7 +101,7 @@ fn announce(connection: &Arc<Connection<Counter>>) {
 }
 
 fn complete(connection: &Arc<Connection<Counter>>) {
-    connection.handle_binary(Bytes::from_static(b"attachment"));
+    connection.handle_binary(b"attachment");
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,4 +147,38 @@ async fn after_a_watch_has_ended_the_next_packet_is_watched_again() {
     announce(&connection);
     pass(TIMEOUT * 2).await;
     assert_eq!(app.broken.lock().unwrap().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_announced_attachment_is_taken_where_it_lies() {
+    let (app, connection) = open().await;
+    for round in 1..=3 {
+        connection.handle_text(ANNOUNCED);
+        complete(&connection);
+        assert_eq!(app.announced.load(Ordering::SeqCst), round);
+        // Others take the usual way.
+        announce(&connection);
+        complete(&connection);
+        assert_eq!(app.events.load(Ordering::SeqCst), round);
+    }
+    pass(TIMEOUT * 2).await;
+    assert_eq!(tasks(), 0, "nothing is waiting");
+    assert!(app.broken.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_announced_attachment_must_come_next_and_in_time() {
+    let (app, connection) = open().await;
+    connection.handle_text(ANNOUNCED);
+    pass(TIMEOUT * 2).await;
+    assert_eq!(*app.broken.lock().unwrap(), ["attachments did not come in time"]);
+    for text in [ANNOUNCED, r#"2["short"]"#] {
+        let (app, connection) = open().await;
+        connection.handle_text(ANNOUNCED);
+        connection.handle_text(text);
+        assert_eq!(
+            *app.broken.lock().unwrap(),
+            ["a text packet between a binary packet and its attachments"]
+        );
+    }
 }

@@ -48,7 +48,7 @@ impl Upper for Ear {
         link.outbox.send(&Outgoing::message(text)).unwrap();
     }
 
-    fn binary(&self, _: &Arc<Link>, _: Bytes) {}
+    fn binary(&self, _: &Arc<Link>, _: &[u8]) {}
 
     fn closed(&self, _: &Arc<Link>) {
         self.closed.fetch_add(1, Ordering::SeqCst);

@@ -259,7 +259,7 @@ fn hear<U: Upper>(
             Some(b'6') => {}
             _ => return Err(End::Broken(NORMAL_CLOSURE)),
         },
-        Message::Binary(message) => upper.binary(above, Bytes::copy_from_slice(message)),
+        Message::Binary(message) => upper.binary(above, message),
         // A ping is answered by the caller.
         Message::Ping(_) | Message::Pong(_) => {}
         Message::Close(code) => {

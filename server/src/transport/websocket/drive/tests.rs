@@ -42,7 +42,7 @@ impl Upper for Ear {
         self.held_back.lock().unwrap().push(!link.outbox.is_idle());
     }
 
-    fn binary(&self, _: &Arc<Link>, _: Bytes) {}
+    fn binary(&self, _: &Arc<Link>, _: &[u8]) {}
 
     fn closed(&self, _: &Arc<Link>) {
         self.closed.fetch_add(1, Ordering::SeqCst);
