@@ -1,7 +1,9 @@
 //! What a room remembers of its members' poses from tick to tick, and whose turn it is.
 
+use std::collections::HashMap;
+
 use protocol::Pose;
-use protocol::frame::entry_bytes;
+use protocol::frame::{GROUP_HEADER_BYTES, entry_bytes};
 
 use super::cell::Cell;
 use super::grid::Shown;
@@ -15,6 +17,9 @@ const BASE_SHARE: (usize, usize) = (1, 2);
 /// Of a tick's budget, the most that repeating everybody once a second may take. A room so full that it takes more
 /// repeats less often.
 const REPEAT_SHARE: (usize, usize) = (3, 4);
+
+/// Bytes of the entry of a member without hands.
+const ENTRY_BYTES_MIN: usize = 13;
 
 /// One member's pose as of the last tick.
 #[derive(Debug, Clone, Copy)]
@@ -33,6 +38,8 @@ struct Track {
 #[derive(Debug, Default)]
 pub struct Tracks {
     tracks: Vec<Track>,
+    /// How many members are in each block where there are any: each costs the base a group's header.
+    blocks: HashMap<Cell, u32>,
     /// Where the sweep over those who have moved goes on.
     cursor: usize,
 }
@@ -65,11 +72,24 @@ impl Tracks {
             self.tracks.resize(index + 1, Track { is_present: false, ..track });
         }
         self.tracks[index] = track;
+        *self.blocks.entry(track.cell.block()).or_default() += 1;
     }
 
     /// The member has gone.
     pub fn leave(&mut self, slot: u16) {
-        self.tracks[usize::from(slot)].is_present = false;
+        let track = &mut self.tracks[usize::from(slot)];
+        track.is_present = false;
+        let block = track.cell.block();
+        self.leave_block(block);
+    }
+
+    fn leave_block(&mut self, block: Cell) {
+        if let Some(members) = self.blocks.get_mut(&block) {
+            *members -= 1;
+            if *members == 0 {
+                self.blocks.remove(&block);
+            }
+        }
     }
 
     /// Whether there is a member in `slot`.
@@ -80,11 +100,16 @@ impl Tracks {
     /// The member has a new pose, at `tick`.
     pub fn moved(&mut self, slot: u16, pose: Pose, tick: u32) {
         let track = &mut self.tracks[usize::from(slot)];
+        let (before, cell) = (track.cell.block(), Cell::of(pose.head.position));
         track.is_news = true;
         track.moved_at = tick;
-        track.cell = Cell::of(pose.head.position);
+        track.cell = cell;
         track.bytes = entry_bytes(&pose) as u8;
         track.pose = pose;
+        if before != cell.block() {
+            self.leave_block(before);
+            *self.blocks.entry(cell.block()).or_default() += 1;
+        }
     }
 
     /// Everybody is news again, for somebody has missed something.
@@ -94,7 +119,24 @@ impl Tracks {
 
     /// Bytes that everybody takes in a frame.
     pub fn bytes(&self) -> usize {
-        self.present().map(|track| usize::from(track.bytes)).sum()
+        self.bytes_of(|_, _| true)
+    }
+
+    /// Bytes that some of the members take in a frame, at most.
+    fn bytes_of(&self, is_shown: impl Fn(usize, &Track) -> bool) -> usize {
+        let (mut bytes, mut count) = (0, 0);
+        for (slot, track) in self.tracks.iter().enumerate() {
+            if track.is_present && is_shown(slot, track) {
+                bytes += usize::from(track.bytes);
+                count += 1;
+            }
+        }
+        bytes + self.header_bytes(count)
+    }
+
+    /// Bytes of the groups' headers if `count` members are shown, at most.
+    fn header_bytes(&self, count: usize) -> usize {
+        GROUP_HEADER_BYTES * self.blocks.len().min(count)
     }
 
     fn present(&self) -> impl Iterator<Item = &Track> {
@@ -115,32 +157,21 @@ impl Tracks {
     /// tick. `longest` is the longest period of a ring. `repeats`: somebody takes frames, which stand alone and may be
     /// lost, so that everybody is repeated once a second even if it is no news.
     pub fn plan(&mut self, tick: u32, hz: u32, budget: usize, longest: u8, repeats: bool) -> Plan {
-        let present = || self.tracks.iter().filter(|track| track.is_present);
-        let of_all: usize = present().map(|track| usize::from(track.bytes)).sum();
-        let of_news: usize =
-            present().filter(|track| track.is_news).map(|track| usize::from(track.bytes)).sum();
-        let per_tick = of_all.div_ceil(hz as usize);
-        let allowed = (budget * REPEAT_SHARE.0 / REPEAT_SHARE.1).max(1);
-        let period = hz as usize * per_tick.div_ceil(allowed).max(1);
-        let turn = tick as usize % period;
-        let is_whole = of_news + if repeats { per_tick } else { 0 } <= budget;
         let mut plan = Plan::default();
-        let mut left = budget * BASE_SHARE.0 / BASE_SHARE.1;
-        // In a room whose members all get everything there is nothing to repeat but for frames.
-        if repeats || !is_whole {
-            for index in (turn..self.tracks.len()).step_by(period) {
-                left = left.saturating_sub(self.show(index, tick, repeats, &mut plan));
-            }
+        let period = self.repeat_period(hz, budget);
+        let turn = tick as usize % period;
+        let whole = self.bytes_of(|slot, track| track.is_news || (repeats && slot % period == turn));
+        let is_whole = whole <= budget;
+        let mut shown = 0;
+        for slot in (turn..self.tracks.len()).step_by(period) {
+            shown += self.show(slot, tick, repeats, &mut plan);
         }
-        let from = if is_whole { 0 } else { self.cursor.min(self.tracks.len().saturating_sub(1)) };
-        for index in (from..self.tracks.len()).chain(0..from) {
-            if !is_whole && left < usize::from(self.tracks[index].bytes) {
-                self.cursor = index;
-                break;
+        if is_whole {
+            for slot in 0..self.tracks.len() {
+                self.show(slot, tick, false, &mut plan);
             }
-            left = left.saturating_sub(self.show(index, tick, false, &mut plan));
-        }
-        if !is_whole {
+        } else {
+            self.sweep(tick, budget * BASE_SHARE.0 / BASE_SHARE.1, shown, &mut plan);
             // Whoever is no news is where everybody has seen it.
             let news = (0..).zip(&self.tracks).filter(|(_, track)| track.is_present && track.is_news);
             let shown = news.map(|(slot, track)| track.shown(slot, tick));
@@ -150,13 +181,37 @@ impl Tracks {
         plan
     }
 
-    /// Shows a member to everybody if it is news, or in any case. Says how many bytes that takes.
-    fn show(&mut self, index: usize, tick: u32, in_any_case: bool, plan: &mut Plan) -> usize {
-        let track = &mut self.tracks[index];
+    /// In how many ticks everybody is repeated once: those of a second, if a tick's share of it is not too large.
+    fn repeat_period(&self, hz: u32, budget: usize) -> usize {
+        let hz = hz as usize;
+        let entries: usize = self.present().map(|track| usize::from(track.bytes)).sum();
+        let per_tick = entries.div_ceil(hz) + self.header_bytes(self.tracks.len().div_ceil(hz));
+        let allowed = (budget * REPEAT_SHARE.0 / REPEAT_SHARE.1).max(1);
+        hz * per_tick.div_ceil(allowed).max(1)
+    }
+
+    /// Goes on showing those who have moved to everybody, in turns, until `share` bytes are used. `used` of them are,
+    /// without the headers of groups.
+    fn sweep(&mut self, tick: u32, share: usize, used: usize, plan: &mut Plan) {
+        let headers = self.header_bytes(share / (GROUP_HEADER_BYTES + ENTRY_BYTES_MIN));
+        let mut left = share.saturating_sub(headers + used);
+        let from = self.cursor.min(self.tracks.len().saturating_sub(1));
+        for slot in (from..self.tracks.len()).chain(0..from) {
+            if left < usize::from(self.tracks[slot].bytes) {
+                self.cursor = slot;
+                return;
+            }
+            left -= self.show(slot, tick, false, plan);
+        }
+    }
+
+    /// Shows a member to everybody if it is news, or in any case. Says how many bytes its entry takes.
+    fn show(&mut self, slot: usize, tick: u32, in_any_case: bool, plan: &mut Plan) -> usize {
+        let track = &mut self.tracks[slot];
         if !track.is_present || !(track.is_news || in_any_case) {
             return 0;
         }
-        plan.base.push(track.shown(index as u16, tick));
+        plan.base.push(track.shown(slot as u16, tick));
         track.is_news = false;
         usize::from(track.bytes)
     }

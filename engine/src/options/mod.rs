@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 pub use password::Password;
 pub use rate::{AUTO_SENDS_PER_SECOND, AUTO_STEPS, InvalidTickRate, TICK_RATE_RULE, TickRate};
 pub use view::{
-    DEFAULT_VIEW_BUDGET, InvalidPeriods, MAX_VIEW_PERIODS, VIEW_BUDGET_RANGE, VIEW_PERIOD_RANGE,
-    VIEW_PERIODS_RULE, VIEW_RADIUS_RANGE_M, ViewOptions, ViewPeriods,
+    DEFAULT_VIEW_BUDGET, InvalidPeriods, MAX_VIEW_PERIODS, MIN_TICK_BYTES, VIEW_BUDGET_RANGE,
+    VIEW_PERIOD_RANGE, VIEW_PERIODS_RULE, VIEW_RADIUS_RANGE_M, ViewOptions, ViewPeriods,
 };
 
 /// What can be chosen for a room when it is created. It stays so for the room's life.
@@ -104,7 +104,7 @@ impl RoomDefaults {
             periods: request.view_periods.unwrap_or(options.view.periods),
             budget: request.view_budget.unwrap_or(options.view.budget),
         };
-        let view = view.check()?;
+        let view = view.check(tick_hz)?;
         let password = match request.password.as_deref() {
             None | Some("") => None,
             Some(text) if text.len() > MAX_PASSWORD_BYTES => {
@@ -175,12 +175,12 @@ mod tests {
             tick_hz: Some(TickRate::Auto),
             view_radius: Some(12.5),
             view_periods: Some(ViewPeriods::new(&[1, 3]).unwrap()),
-            view_budget: Some(8_192),
+            view_budget: Some(81_920),
             ..RoomRequest::default()
         };
         let options = DEFAULTS.accept(&request, [0; 16]).unwrap();
         assert_eq!(options.tick_hz, TickRate::Auto);
-        assert_eq!((options.view.radius_m, options.view.budget), (Some(12.5), 8_192));
+        assert_eq!((options.view.radius_m, options.view.budget), (Some(12.5), 81_920));
         assert_eq!(options.view.periods.as_slice(), [1, 3]);
         assert!(options.matches(&options.clone(), None));
         for other in [

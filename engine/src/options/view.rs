@@ -7,6 +7,8 @@ use protocol::error::ClientError;
 use protocol::limits::{MAX_POSITION_M, TICK_HZ_RANGE};
 use serde::{Deserialize, Serialize};
 
+use super::TickRate;
+
 /// Rings around a viewpoint that may have a period of their own. All beyond them have none.
 pub const MAX_VIEW_PERIODS: usize = 8;
 
@@ -19,6 +21,9 @@ pub const VIEW_RADIUS_RANGE_M: RangeInclusive<f32> = 1.0..=MAX_POSITION_M;
 /// Bytes per second that a viewer may be let have. The least brings a hundred poses of people with both hands, the
 /// most is what keeps one room from asking for a server of its own.
 pub const VIEW_BUDGET_RANGE: RangeInclusive<u32> = 4_096..=16 * 1024 * 1024;
+
+/// Bytes of a viewer's budget for one tick that a room must have at least: what goes around a frame takes a third of it.
+pub const MIN_TICK_BYTES: u32 = 256;
 
 /// What a room sends to a viewer if its creator does not say otherwise, in bytes per second: about half a megabit.
 pub const DEFAULT_VIEW_BUDGET: u32 = 65_536;
@@ -52,7 +57,7 @@ impl Default for ViewOptions {
 
 impl ViewOptions {
     /// Itself, if a room may have it. The periods are always such that it may.
-    pub(crate) fn check(self) -> Result<Self, ClientError> {
+    pub(crate) fn check(self, rate: TickRate) -> Result<Self, ClientError> {
         if self.radius_m.is_some_and(|radius| !VIEW_RADIUS_RANGE_M.contains(&radius)) {
             return Err(ClientError::bad_request(range("viewRadius", &VIEW_RADIUS_RANGE_M, "metres")));
         }
@@ -61,6 +66,11 @@ impl ViewOptions {
                 "viewBudget",
                 &VIEW_BUDGET_RANGE,
                 "bytes per second",
+            )));
+        }
+        if self.budget < rate.initial_hz() * MIN_TICK_BYTES {
+            return Err(ClientError::bad_request(format!(
+                "viewBudget must be at least {MIN_TICK_BYTES} bytes for each tick of a second"
             )));
         }
         Ok(self)
@@ -163,7 +173,10 @@ mod tests {
 
     #[test]
     fn radius_and_budget_have_bounds() {
-        let with = |radius_m, budget| ViewOptions { radius_m, budget, ..ViewOptions::default() }.check();
+        let at = |hz, radius_m, budget| {
+            ViewOptions { radius_m, budget, ..ViewOptions::default() }.check(TickRate::Fixed(hz))
+        };
+        let with = |radius_m, budget| at(16, radius_m, budget);
         for (radius_m, budget) in [(Some(1.0), 4_096), (Some(MAX_POSITION_M), 1 << 24), (None, 65_536)] {
             assert!(with(radius_m, budget).is_ok(), "{radius_m:?} {budget}");
         }
@@ -177,6 +190,7 @@ mod tests {
         for budget in [0, 4_095, (1 << 24) + 1] {
             assert_eq!(message(None, budget), "viewBudget must be 4096 to 16777216 bytes per second");
         }
-        assert!(ViewOptions::default().check().is_ok());
+        assert!(at(17, None, 4_096).unwrap_err().message.starts_with("viewBudget must be at least 256"));
+        assert!(ViewOptions::default().check(TickRate::Auto).is_ok());
     }
 }

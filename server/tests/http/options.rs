@@ -20,11 +20,11 @@ async fn a_room_has_the_rate_and_the_view_that_were_asked_for() {
     let site = Site::new();
     let token = site.token().await;
     let wanted = json!({"roomId": "hall", "tickHz": "auto", "viewRadius": 12.5, "viewPeriods": [1, 1, 3],
-                        "viewBudget": 4_096});
+                        "viewBudget": 40_960});
     let made = site.post("/api/rooms", &token, wanted.clone()).await;
     assert_eq!(made.status, StatusCode::OK);
     assert_eq!((&made.json()["tickHz"], &made.json()["currentTickHz"]), (&json!("auto"), &json!(90)));
-    assert_eq!(listed(&site).await, json!(["auto", 90, 12.5, [1, 1, 3], 4_096]));
+    assert_eq!(listed(&site).await, json!(["auto", 90, 12.5, [1, 1, 3], 40_960]));
     assert_eq!(site.post("/api/rooms", &token, wanted.clone()).await.json(), made.json(), "no conflict");
     for (name, value) in [
         ("tickHz", json!(90)),
@@ -32,7 +32,7 @@ async fn a_room_has_the_rate_and_the_view_that_were_asked_for() {
         ("viewRadius", json!(12)),
         ("viewRadius", Value::Null),
         ("viewPeriods", json!([1, 1, 3, 3])),
-        ("viewBudget", json!(4_097)),
+        ("viewBudget", json!(40_961)),
     ] {
         let mut other = wanted.clone();
         other[name] = value;
@@ -81,6 +81,12 @@ async fn rates_and_views_out_of_range_are_refused() {
             site.post("/api/rooms", &token, wanted).await.check_error(400, message);
         }
     }
+    for rate in [json!(17), json!("auto")] {
+        let wanted = json!({"roomId": "a", "tickHz": rate, "viewBudget": 4_100});
+        site.post("/api/rooms", &token, wanted)
+            .await
+            .check_error(400, "viewBudget must be at least 256 bytes for each tick of a second");
+    }
     assert_eq!(site.engine.room_count(), 0);
 }
 
@@ -89,11 +95,11 @@ async fn a_persistent_room_has_its_options_after_a_restart() {
     let site = Site::new();
     let token = site.token().await;
     let wanted = json!({"roomId": "hall", "persistent": true, "maxUsers": 7, "tickHz": "auto", "viewRadius": 0.1e2,
-                        "viewPeriods": [2], "viewBudget": 5_000});
+                        "viewPeriods": [2], "viewBudget": 50_000});
     let made = site.post("/api/rooms", &token, wanted.clone()).await;
     assert_eq!(made.status, StatusCode::OK);
     let site = site.restarted().await;
-    assert_eq!(listed(&site).await, json!(["auto", 90, 10.0, [2], 5_000]));
+    assert_eq!(listed(&site).await, json!(["auto", 90, 10.0, [2], 50_000]));
     let again = site.post("/api/rooms", &token, wanted).await;
     assert_eq!((again.status, again.json()), (StatusCode::OK, made.json()), "no conflict either");
 }
