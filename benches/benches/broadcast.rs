@@ -1,37 +1,35 @@
-//! Fan-out: a tick encoded once, and what each viewer then costs before its socket is written to.
+//! What a tick costs after it has been encoded: putting together what viewers share, and each viewer's own part.
 
 use std::hint::black_box;
 
-use benches::{ids_json, pose};
+use benches::FullRoom;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use engine::broadcast::{BatchTick, JsonTick, Moved};
+use engine::broadcast::TickPoses;
+use engine::room::Effect;
+use protocol::event::Encoding;
+
+/// A room of people close together, all of whom have moved, at its tick.
+fn tick(members: u16, encoding: Encoding) -> TickPoses {
+    let mut room = FullRoom::new(members, encoding);
+    room.move_all();
+    room.tick_poses()
+}
 
 fn broadcast(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("broadcast");
-    for members in [50_u16, 1_000] {
-        let ids: Vec<String> = (0..members).map(ids_json).collect();
-        let moved: Vec<Moved<'_>> = (0..members)
-            .zip(&ids)
-            .map(|(slot, ids_json)| Moved { slot, ids_json, pose: pose(slot, 3) })
-            .collect();
-        group.throughput(Throughput::Elements(members.into()));
-        group.bench_function(format!("encode json {members}"), |bencher| {
-            bencher.iter(|| JsonTick::encode(black_box(&moved)));
-        });
-        group.bench_function(format!("encode batch {members}"), |bencher| {
-            bencher.iter(|| BatchTick::encode(7, 350, black_box(&moved)));
-        });
-        let json = JsonTick::encode(&moved);
-        let batch = BatchTick::encode(7, 350, &moved);
+    for members in [50_u16, 200] {
         group.throughput(Throughput::Elements(1));
+        let poses = tick(members, Encoding::Json);
         group.bench_function(format!("view json of {members}"), |bencher| {
-            bencher.iter(|| json.view(black_box(members / 2)).is_some());
+            bencher.iter(|| poses.json(black_box(members / 2)).is_some());
         });
+        let poses = tick(members, Encoding::Batch);
         group.bench_function(format!("view batch of {members}"), |bencher| {
-            bencher.iter(|| batch.view(black_box(members / 2)).is_some());
+            bencher.iter(|| poses.batch(black_box(members / 2)).is_some());
         });
-        group.bench_function(format!("view batch of {members}, standing still"), |bencher| {
-            bencher.iter(|| batch.view(black_box(members)).is_some());
+        let poses = tick(members, Encoding::Binary);
+        group.bench_function(format!("view binary of {members}"), |bencher| {
+            bencher.iter(|| poses.binary(black_box(members / 2)).is_some());
         });
     }
     group.finish();

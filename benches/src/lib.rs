@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
+use engine::broadcast::TickPoses;
 use engine::directory::RoomShared;
 use engine::room::{Command, Effect, Room};
 use engine::{RoomDefaults, RoomOptions, SessionId, Time, User};
-use protocol::event::Encoding;
+use protocol::event::{Encoding, View};
 use protocol::{Part, Pose, Rotation};
 
 /// The servers' allocator, so that what allocates costs what it costs there.
@@ -32,6 +33,16 @@ pub fn pose(index: u16, step: u32) -> Pose {
         left_hand: None,
         right_hand: None,
     }
+}
+
+/// The same where people are spread evenly over a square of `side_m` metres.
+pub fn pose_in_crowd(index: u16, step: u32, side_m: f32) -> Pose {
+    let mut pose = pose(index, step);
+    // Two sequences that fill a square evenly and in no order.
+    let [x, z] = [0.754_877_7_f64, 0.569_840_3].map(|ratio| (f64::from(index) * ratio).fract() as f32);
+    let [dx, _, dz] = pose.head.position;
+    pose.head.position = [x * side_m + dx * 0.05, 1.6, z * side_m + dz * 0.05];
+    pose
 }
 
 /// The part of a member's pose that never changes in JSON, with ids as long as the server's.
@@ -78,17 +89,27 @@ impl FullRoom {
         Self { shared, seats, room, now, step: 0, effects }
     }
 
-    /// Everybody moves.
+    /// Everybody moves, close together.
     ///
     /// # Panics
     /// If a slot refuses its own member.
     pub fn move_all(&mut self) {
+        self.move_by(pose);
+    }
+
+    /// Everybody moves, spread over a square of `side_m` metres.
+    ///
+    /// # Panics
+    /// If a slot refuses its own member.
+    pub fn move_crowd(&mut self, side_m: f32) {
+        self.move_by(|slot, step| pose_in_crowd(slot, step, side_m));
+    }
+
+    fn move_by(&mut self, pose: impl Fn(u16, u32) -> Pose) {
         self.step += 1;
         for &(slot, generation) in &self.seats {
-            self.shared
-                .table
-                .store(slot, generation, &pose(slot, self.step))
-                .expect("one writer, still a member");
+            let pose = pose(slot, self.step);
+            self.shared.table.store(slot, generation, &pose).expect("one writer, still a member");
         }
     }
 
@@ -101,13 +122,28 @@ impl FullRoom {
     }
 }
 
+impl FullRoom {
+    /// The poses of one tick.
+    ///
+    /// # Panics
+    /// If nobody has moved.
+    pub fn tick_poses(&mut self) -> TickPoses {
+        self.tick();
+        let poses = self.effects.drain(..).find_map(|effect| match effect {
+            Effect::Tick(poses) => Some(poses),
+            _ => None,
+        });
+        poses.expect("somebody has moved")
+    }
+}
+
 fn join(member: u16, encoding: Encoding) -> Command {
     let user = User {
         id: format!("user_{member:012}").into(),
         socket_id: format!("s{member:019}").into(),
         username: format!("Visitor {member}").into(),
     };
-    Command::Join { user, encoding, password: None }
+    Command::Join { user, encoding, password: None, view: View::default() }
 }
 
 #[cfg(test)]
@@ -119,8 +155,8 @@ mod tests {
         let mut room = FullRoom::new(50, Encoding::Json);
         room.move_all();
         let [Effect::Tick(poses)] = room.tick() else { panic!("one tick and nothing else") };
-        assert_eq!(poses.moved, 50);
-        assert!(poses.json.is_some() && poses.batch.is_none());
+        assert_eq!(poses.len(), 50);
+        assert!(poses.json(0).is_some() && poses.batch(0).is_none());
         assert!(room.tick().is_empty(), "nobody has moved since");
     }
 

@@ -23,30 +23,68 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// A server that takes part.
 #[derive(Debug, Clone)]
 struct Contender {
-    name: &'static str,
+    name: String,
     program: PathBuf,
+    args: Vec<String>,
     load: LoadOptions,
+}
+
+impl Contender {
+    /// The server first, then the relays in the order of the command line: programs, then commands.
+    fn all(options: &CompareOptions) -> Result<Vec<Self>> {
+        // Relays know one encoding and no logins.
+        let relay_load = LoadOptions { auth: Auth::None, encoding: Encoding::Json, ..options.load.clone() };
+        let relay = |program: &Path, args: Vec<String>, number: usize| {
+            let name = if number == 0 { "relay".to_owned() } else { format!("relay {}", number + 1) };
+            Self { name, program: program.to_owned(), args, load: relay_load.clone() }
+        };
+        let mut contenders = vec![Self {
+            name: "server".to_owned(),
+            program: options.server_bin.clone(),
+            args: Vec::new(),
+            load: options.load.clone(),
+        }];
+        for program in &options.naive_bin {
+            contenders.push(relay(program, Vec::new(), contenders.len() - 1));
+        }
+        for command in &options.naive_cmd {
+            let mut words = command.split_whitespace().map(str::to_owned);
+            let program = words.next().context("an empty --naive-cmd")?;
+            contenders.push(relay(Path::new(&program), words.collect(), contenders.len() - 1));
+        }
+        Ok(contenders)
+    }
 }
 
 /// One measured run of one of them.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Round {
-    pub(crate) server: &'static str,
+    pub(crate) server: String,
     pub(crate) report: Report,
+}
+
+/// Medians of one of them over the rounds.
+#[derive(Debug, Serialize)]
+pub(crate) struct Medians {
+    pub(crate) name: String,
+    pub(crate) program: String,
+    pub(crate) encoding: &'static str,
+    pub(crate) poses_per_cpu_s: f64,
+    pub(crate) cpu_us_per_user_tick: f64,
+    pub(crate) p99_ms: f64,
+    pub(crate) kib_per_user_s: f64,
+    pub(crate) rss_mib: f64,
+    /// Poses per CPU second of the server by those of this one, round by round, and their median; 1 for the server.
+    pub(crate) ratios: Vec<f64>,
+    pub(crate) ratio: f64,
 }
 
 /// What the comparison has found.
 #[derive(Debug, Serialize)]
 pub(crate) struct Comparison {
     pub(crate) rounds: Vec<Round>,
-    /// Poses per CPU second of the server by those of the relay, round by round.
-    pub(crate) ratios: Vec<f64>,
-    pub(crate) median_ratio: f64,
-    /// Medians over the rounds: the server's first, then the relay's.
-    pub(crate) median_p99_ms: [f64; 2],
-    pub(crate) median_poses_per_cpu_s: [f64; 2],
-    pub(crate) median_cpu_us_per_user_tick: [f64; 2],
-    pub(crate) median_rss_mib: [f64; 2],
+    /// Medians over the rounds: of the server first, then of each relay.
+    pub(crate) medians: Vec<Medians>,
     /// What was asked for and not reached; empty if all was.
     pub(crate) shortfalls: Vec<String>,
 }
@@ -57,66 +95,69 @@ pub(crate) struct Comparison {
 /// If one of them does not start, or a run cannot be completed.
 pub(crate) fn run(options: &CompareOptions, mut progress: impl FnMut(&Round)) -> Result<Comparison> {
     ensure!(options.server_core != options.load_core, "the server and the load need a core each");
-    // The relay knows one encoding and no logins.
-    let naive_load = LoadOptions { auth: Auth::None, encoding: Encoding::Json, ..options.load.clone() };
-    let contenders = [
-        Contender { name: "server", program: options.server_bin.clone(), load: options.load.clone() },
-        Contender { name: "naive relay", program: options.naive_bin.clone(), load: naive_load },
-    ];
+    let contenders = Contender::all(options)?;
     let mut rounds = Vec::new();
     for _ in 0..options.rounds {
         for contender in &contenders {
-            let round = Round { server: contender.name, report: measure(contender, options)? };
+            let round = Round { server: contender.name.clone(), report: measure(contender, options)? };
             progress(&round);
             rounds.push(round);
         }
     }
-    Ok(judge(rounds, options))
+    Ok(judge(rounds, &contenders, options))
 }
 
 fn measure(contender: &Contender, options: &CompareOptions) -> Result<Report> {
-    let mut server = Running::start(&contender.program, options.server_core)
+    let mut server = Running::start(&contender.program, &contender.args, options.server_core)
         .with_context(|| format!("{} does not start", contender.program.display()))?;
     let url = format!("http://{}:{}", Ipv4Addr::LOCALHOST, server.port);
     let process = Process(server.child.id());
     let run = Run { url: &url, load: &contender.load, server: Some(process), cores: &[options.load_core] };
-    let report = steady::run(&run).with_context(|| contender.name)?;
+    let report = steady::run(&run).with_context(|| contender.name.clone())?;
     server.stop()?;
     Ok(report)
 }
 
-fn judge(rounds: Vec<Round>, options: &CompareOptions) -> Comparison {
-    let reports: Vec<&Report> = rounds.iter().map(|round| &round.report).collect();
-    let cost = |report: &Report, figure: fn(&Cost) -> f64| report.server.as_ref().map_or(0.0, figure);
-    let of_both = |figure: &dyn Fn(&Report) -> f64| {
-        [0, 1]
-            .map(|first| median(reports.iter().skip(first).step_by(2).map(|report| figure(report)).collect()))
-    };
-    let rate = |report: &Report| cost(report, |cost| cost.poses_per_cpu_s);
-    let ratios: Vec<f64> = reports.chunks_exact(2).map(|pair| ratio(rate(pair[0]), rate(pair[1]))).collect();
-    let median_ratio = median(ratios.clone());
-    let median_p99_ms = of_both(&|report| report.pose_age_ms.p99);
+fn judge(rounds: Vec<Round>, contenders: &[Contender], options: &CompareOptions) -> Comparison {
+    let rate = |report: &Report| report.server.as_ref().map_or(0.0, |cost| cost.poses_per_cpu_s);
+    let turns: Vec<&[Round]> = rounds.chunks_exact(contenders.len()).collect();
+    let medians: Vec<Medians> = (contenders.iter().enumerate())
+        .map(|(at, contender)| {
+            let of = |figure: &dyn Fn(&Report) -> f64| {
+                median(turns.iter().map(|turn| figure(&turn[at].report)).collect())
+            };
+            let cost = |figure: fn(&Cost) -> f64| of(&|report| report.server.as_ref().map_or(0.0, figure));
+            let ratios: Vec<f64> =
+                turns.iter().map(|turn| ratio(rate(&turn[0].report), rate(&turn[at].report))).collect();
+            Medians {
+                name: contender.name.clone(),
+                program: [&[contender.program.display().to_string()], &contender.args[..]].concat().join(" "),
+                encoding: contender.load.encoding.as_str(),
+                poses_per_cpu_s: of(&rate),
+                cpu_us_per_user_tick: cost(|cost| cost.cpu_us_per_user_tick),
+                p99_ms: of(&|report| report.pose_age_ms.p99),
+                kib_per_user_s: of(&|report| report.bytes_per_user_s / 1024.0),
+                rss_mib: cost(|cost| cost.rss_mib),
+                ratio: median(ratios.clone()),
+                ratios,
+            }
+        })
+        .collect();
     let mut shortfalls = Vec::new();
-    if median_ratio < options.min_ratio {
-        shortfalls.push(format!("the ratio is {median_ratio:.2}, asked for was {}", options.min_ratio));
+    for Medians { name, ratio, .. } in &medians[1..] {
+        if *ratio < options.min_ratio {
+            shortfalls
+                .push(format!("the ratio to {name} is {ratio:.2}, asked for was {}", options.min_ratio));
+        }
     }
-    if median_p99_ms[0] > options.max_p99.as_secs_f64() * 1e3 {
+    if medians[0].p99_ms > options.max_p99.as_secs_f64() * 1e3 {
         let asked = humantime::format_duration(options.max_p99);
-        shortfalls.push(format!("the server's p99 is {:.1} ms, asked for was {asked}", median_p99_ms[0]));
+        shortfalls.push(format!("the server's p99 is {:.1} ms, asked for was {asked}", medians[0].p99_ms));
     }
     for round in &rounds {
         shortfalls.extend(round.report.faults().iter().map(|fault| format!("{}: {fault}", round.server)));
     }
-    Comparison {
-        median_poses_per_cpu_s: of_both(&rate),
-        median_cpu_us_per_user_tick: of_both(&|report| cost(report, |cost| cost.cpu_us_per_user_tick)),
-        median_rss_mib: of_both(&|report| cost(report, |cost| cost.rss_mib)),
-        ratios,
-        median_ratio,
-        median_p99_ms,
-        shortfalls,
-        rounds,
-    }
+    Comparison { rounds, medians, shortfalls }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -136,14 +177,14 @@ struct Running {
 }
 
 impl Running {
-    /// Starts `program` on `core`, with a free port in `PORT` and an empty folder in `DATA_DIR`, and waits until
-    /// it accepts connections.
-    fn start(program: &Path, core: usize) -> Result<Self> {
+    /// Starts `program` with `args` on `core`, with a free port in `PORT` and an empty folder in `DATA_DIR`, and
+    /// waits until it accepts connections.
+    fn start(program: &Path, args: &[String], core: usize) -> Result<Self> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let data = std::env::temp_dir().join(format!("loadtest-{}-{port}", std::process::id()));
         std::fs::create_dir_all(&data)?;
         let mut command = Command::new(program);
-        command.env("PORT", port.to_string()).env("DATA_DIR", &data);
+        command.args(args).env("PORT", port.to_string()).env("DATA_DIR", &data);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // A child inherits the cores of the thread that starts it, before it runs a single instruction.
         let starter = thread::spawn(move || {
@@ -210,22 +251,34 @@ impl fmt::Display for Round {
 
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "medians of {} rounds      server   naive relay", self.ratios.len())?;
-        for (name, [server, naive], digits) in [
-            ("poses per CPU second", self.median_poses_per_cpu_s, 0),
-            ("CPU µs per user-tick", self.median_cpu_us_per_user_tick, 1),
-            ("p99 pose age, ms", self.median_p99_ms, 1),
-            ("resident, MiB", self.median_rss_mib, 1),
-        ] {
-            writeln!(f, "  {name:<22}{server:>10.digits$}{naive:>14.digits$}")?;
+        let rounds = self.medians.first().map_or(0, |medians| medians.ratios.len());
+        writeln!(f, "medians of {rounds} rounds")?;
+        for medians in &self.medians {
+            writeln!(f, "  {:<10}{}, {}", medians.name, medians.program, medians.encoding)?;
         }
-        let ratios: Vec<String> = self.ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
-        writeln!(
-            f,
-            "  ratio of poses per CPU second: {:.2} (rounds: {})",
-            self.median_ratio,
-            ratios.join(", ")
-        )?;
+        write!(f, "  {:<22}", "")?;
+        self.medians.iter().try_for_each(|medians| write!(f, "{:>12}", medians.name))?;
+        type Row = (&'static str, fn(&Medians) -> f64, usize);
+        let rows: [Row; 5] = [
+            ("poses per CPU second", |medians| medians.poses_per_cpu_s, 0),
+            ("CPU µs per user-tick", |medians| medians.cpu_us_per_user_tick, 1),
+            ("p99 pose age, ms", |medians| medians.p99_ms, 1),
+            ("KiB/s per client", |medians| medians.kib_per_user_s, 1),
+            ("resident, MiB", |medians| medians.rss_mib, 1),
+        ];
+        for (name, figure, digits) in rows {
+            write!(f, "\n  {name:<22}")?;
+            self.medians.iter().try_for_each(|medians| write!(f, "{:>12.digits$}", figure(medians)))?;
+        }
+        writeln!(f)?;
+        for Medians { name, ratios, ratio, .. } in self.medians.iter().skip(1) {
+            let rounds: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.2}")).collect();
+            writeln!(
+                f,
+                "  poses per CPU second, ratio to {name}: {ratio:.2} (rounds: {})",
+                rounds.join(", ")
+            )?;
+        }
         if self.shortfalls.is_empty() {
             return writeln!(f, "  all that was asked for is reached");
         }
@@ -248,8 +301,8 @@ mod tests {
 
     #[test]
     fn what_does_not_start_is_told() {
-        assert!(Running::start(Path::new("no-such-server"), 0).is_err());
-        let ends_at_once = Running::start(Path::new("/bin/false"), 0);
+        assert!(Running::start(Path::new("no-such-server"), &[], 0).is_err());
+        let ends_at_once = Running::start(Path::new("/bin/false"), &[], 0);
         assert!(ends_at_once.is_err_and(|error| error.to_string().contains("ended at once")));
     }
 }

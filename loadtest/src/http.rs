@@ -14,6 +14,8 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
+use crate::options::RoomOptions;
+
 /// The longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
@@ -56,12 +58,21 @@ impl Target {
         Ok(login.token)
     }
 
-    /// Creates a room for `users`.
+    /// Creates a room for `users`, with what else was asked for.
     ///
     /// # Errors
     /// If the server refuses.
-    pub(crate) async fn create_room(&self, token: &str, room: &str, users: u32) -> Result<()> {
-        let body = serde_json::json!({ "roomId": room, "maxUsers": users }).to_string();
+    pub(crate) async fn create_room(
+        &self,
+        token: &str,
+        room: &str,
+        users: u32,
+        options: &RoomOptions,
+    ) -> Result<()> {
+        let mut body = serde_json::to_value(options)?;
+        body["roomId"] = room.into();
+        body["maxUsers"] = users.into();
+        let body = body.to_string();
         let (status, answer) = self.post("/api/rooms", Some(token), body).await?;
         let answer = String::from_utf8_lossy(&answer);
         ensure!(status.is_success(), "creating a room for {users} answered {status}: {answer}");

@@ -7,13 +7,15 @@ use std::time::Duration;
 use anyhow::Result;
 use serde::Serialize;
 
+use crate::crowd::{Board, Crowd};
 use crate::http::Target;
-use crate::options::{Encoding, IdleOptions};
+use crate::options::{Encoding, IdleOptions, RoomOptions};
 use crate::process::Process;
 use crate::session::Stage;
-use crate::steady::{Workers, create_rooms};
+use crate::steady::{Workers, log_in};
 use crate::tally::Reasons;
-use crate::worker::{Crowd, Plan};
+use crate::walk::SIDE_M;
+use crate::worker::Plan;
 
 /// How many share a room when they join.
 const ROOM_USERS: u32 = 50;
@@ -39,15 +41,30 @@ pub(crate) fn run(options: &IdleOptions) -> Result<IdleReport> {
     let target = Target::new(&options.url)?;
     let server = Process(options.pid);
     let rooms = if join { users.div_ceil(ROOM_USERS) } else { 1 };
-    let crowd = Crowd { users, rooms, room_prefix: format!("idle-{:08x}", rand::random::<u32>()) };
-    if join {
-        create_rooms(&target, auth, &crowd)?;
-    }
+    let room_prefix = format!("idle-{:08x}", rand::random::<u32>());
+    let crowd = Crowd { users, rooms, room_prefix, judges: 0 };
+    let rooms = join.then(RoomOptions::default);
+    let tokens = log_in(&target, auth, &crowd, rooms.as_ref())?;
     let stage = if join { Stage::Joined } else { Stage::Connected };
-    let plan = Plan { target, auth, encoding: Encoding::Json, crowd, stage, hz: 1 };
+    let board = Board::new(&crowd, false);
+    let plan = Plan {
+        target,
+        tokens,
+        encoding: Encoding::Json,
+        crowd,
+        board,
+        stage,
+        hz: 1,
+        ramp: None,
+        seed: 0,
+        side_m: SIDE_M,
+        hands: 0.0,
+        near_m: 0.0,
+    };
 
     let before = server.resident_bytes()?;
-    let workers = Workers::gather(&plan, options.pin.as_slice())?;
+    let workers = Workers::launch(&plan, options.pin.as_slice())?;
+    workers.wait_for_all()?;
     // What connecting took for a moment has been given back by then.
     thread::sleep(options.hold.max(Duration::from_secs(1)));
     let after = server.resident_bytes()?;

@@ -1,24 +1,31 @@
 //! `loadtest`: an independent judge of multiplayer servers.
 //!
 //! It drives real Socket.IO sessions over websocket and counts what arrives, on any server that speaks the
-//! events of `docs/PROTOCOL.md` marked *seed*. It shares no code with the server that it was made for, but for
-//! the contract itself. How it measures is written in `docs/PERFORMANCE.md`.
+//! events of `docs/PROTOCOL.md` marked *seed*, and that contract's pose frames if asked to. It shares no code
+//! with the server that it was made for, but for the contract itself. How it measures is written in
+//! `docs/PERFORMANCE.md`.
 //!
 //! Exit status: 0 if all is well; 1 if the server has a fault or misses what was asked for; 2 if the run could
 //! not be completed.
 
+mod binary;
 mod compare;
+mod crowd;
 mod http;
 mod idle;
 mod options;
+mod pacer;
 mod process;
 mod report;
+mod schedule;
+mod sender;
 mod session;
 mod stamp;
 mod steady;
 mod tally;
 mod walk;
 mod websocket;
+mod witness;
 mod worker;
 
 use std::fmt::Display;

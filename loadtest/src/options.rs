@@ -1,9 +1,13 @@
 //! The command line.
 
+use std::num::ParseFloatError;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
 use crate::stamp::SENDERS_MAX;
 
@@ -66,12 +70,92 @@ pub(crate) struct LoadOptions {
     /// When within a period people send
     #[arg(long, value_enum, default_value_t = Phases::Spread)]
     pub(crate) phases: Phases,
-    /// How poses are asked for
-    #[arg(long, value_enum, default_value_t = Encoding::Json)]
+    /// How poses are asked for; in a comparison, of the server (the relays know JSON only)
+    #[arg(long, visible_alias = "server-encoding", value_enum, default_value_t = Encoding::Json)]
     pub(crate) encoding: Encoding,
     /// How to get in
     #[arg(long, value_enum, default_value_t = Auth::Login)]
     pub(crate) auth: Auth,
+    /// Side of the square that people are spread over and walk in, in metres; close together if absent or 0
+    #[arg(long, value_parser = metres)]
+    pub(crate) area: Option<f32>,
+    /// The share of people who send tracked hands, from 0 to 1; binary only
+    #[arg(long, default_value_t = 0.0, value_parser = share)]
+    pub(crate) hands: f64,
+    /// Up to how many metres away somebody counts as near
+    #[arg(long, default_value_t = 8.0, value_parser = metres)]
+    pub(crate) near: f32,
+    /// How many receivers are judged pose by pose; 200 for binary and everybody otherwise if absent
+    #[arg(long)]
+    pub(crate) judges: Option<u32>,
+    /// What all random walks follow from
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// People arrive evenly spread over this time, and move from then on; as fast as they can if absent
+    #[arg(long, value_parser = humantime::parse_duration)]
+    pub(crate) ramp: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) room: RoomOptions,
+}
+
+/// What rooms are created with; the server's own defaults where absent.
+#[derive(Debug, Clone, Default, PartialEq, Args, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct RoomOptions {
+    /// Ticks per second of the rooms, or `auto`
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tick_hz: Option<TickHz>,
+    /// Bytes per second that one viewer gets of the others' poses
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) view_budget: Option<u32>,
+    /// How far people see, in metres
+    #[arg(long)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) view_radius: Option<f64>,
+}
+
+/// A room's rate.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum TickHz {
+    /// The server chooses.
+    Auto,
+    #[serde(untagged)]
+    Fixed(f64),
+}
+
+impl FromStr for TickHz {
+    type Err = ParseFloatError;
+
+    fn from_str(text: &str) -> Result<Self, ParseFloatError> {
+        if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Fixed) }
+    }
+}
+
+/// Judged receivers of binary frames if nothing else is asked for.
+const JUDGES: u32 = 200;
+
+impl LoadOptions {
+    /// How many receivers are judged pose by pose.
+    pub(crate) fn judges(&self) -> u32 {
+        let default = if self.encoding == Encoding::Binary { JUDGES } else { self.users };
+        self.judges.unwrap_or(default).min(self.users)
+    }
+}
+
+fn metres(text: &str) -> Result<f32, String> {
+    in_range(text, 0.0..=100_000.0).map(|metres| metres as f32)
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    in_range(text, 0.0..=1.0)
+}
+
+fn in_range(text: &str, range: RangeInclusive<f64>) -> Result<f64, String> {
+    let value = text.parse::<f64>().ok().filter(|value| range.contains(value));
+    value.ok_or_else(|| format!("from {} to {}", range.start(), range.end()))
 }
 
 /// Idle connections.
@@ -109,9 +193,12 @@ pub(crate) struct CompareOptions {
     /// The server to be judged; it logs people in
     #[arg(long)]
     pub(crate) server_bin: PathBuf,
-    /// The relay that it is compared with; it needs no login and takes its port from PORT
+    /// A relay that it is compared with; it needs no login and takes its port from PORT. May be given again
+    #[arg(long, required_unless_present = "naive_cmd")]
+    pub(crate) naive_bin: Vec<PathBuf>,
+    /// The same, as a command with arguments, split at spaces: "node loadtest/relays/node/relay.js"
     #[arg(long)]
-    pub(crate) naive_bin: PathBuf,
+    pub(crate) naive_cmd: Vec<String>,
     #[command(flatten)]
     pub(crate) load: LoadOptions,
     /// How often each of them is measured
@@ -123,7 +210,7 @@ pub(crate) struct CompareOptions {
     /// The core that the load comes from
     #[arg(long, default_value_t = 1)]
     pub(crate) load_core: usize,
-    /// The least median ratio of poses per CPU second
+    /// The least median ratio of poses per CPU second, to each of the relays
     #[arg(long, default_value_t = 2.0)]
     pub(crate) min_ratio: f64,
     /// The most that the server's median p99 pose age may be
@@ -141,6 +228,8 @@ pub(crate) enum Encoding {
     Json,
     /// One `users-moved` per tick
     Batch,
+    /// One `pose-frame` per tick, and poses sent in binary too
+    Binary,
 }
 
 impl Encoding {
@@ -148,6 +237,7 @@ impl Encoding {
         match self {
             Self::Json => "json",
             Self::Batch => "batch",
+            Self::Binary => "binary",
         }
     }
 }
@@ -184,5 +274,39 @@ mod tests {
         let cli = Cli::parse_from("loadtest idle --url http://127.0.0.1:1 --pid 1".split(' '));
         assert!(matches!(cli.command, Some(Command::Idle(_))));
         assert!(Cli::try_parse_from(["loadtest"]).is_err(), "which server?");
+        assert!(Cli::try_parse_from("loadtest compare --server-bin a".split(' ')).is_err(), "with what?");
+    }
+
+    #[test]
+    fn receivers_are_judged_by_the_encoding_or_as_asked_for() {
+        for (options, judges) in [
+            ("--users 5000", 5_000),
+            ("--users 5000 --encoding binary", 200),
+            ("--users 50 --server-encoding binary", 50),
+            ("--users 5000 --judges 7", 7),
+        ] {
+            let line = format!("loadtest --url http://127.0.0.1:1 {options}");
+            assert_eq!(Cli::parse_from(line.split(' ')).steady.load.judges(), judges, "{options}");
+        }
+        for wrong in ["--hands 1.5", "--hands x", "--near -1", "--area nan", "--tick-hz fast"] {
+            let line = format!("loadtest --url http://127.0.0.1:1 {wrong}");
+            assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn rooms_are_created_with_what_was_asked_for_and_no_more() {
+        for (options, expected) in [
+            ("", serde_json::json!({})),
+            (" --tick-hz auto", serde_json::json!({ "tickHz": "auto" })),
+            (
+                " --tick-hz 30 --view-budget 4096 --view-radius 40",
+                serde_json::json!({ "tickHz": 30.0, "viewBudget": 4096, "viewRadius": 40.0 }),
+            ),
+        ] {
+            let line = format!("loadtest --url http://127.0.0.1:1{options}");
+            let room = Cli::parse_from(line.split(' ')).steady.load.room;
+            assert_eq!(serde_json::to_value(room).unwrap(), expected, "{options}");
+        }
     }
 }

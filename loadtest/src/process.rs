@@ -32,6 +32,19 @@ impl Process {
         Ok(Duration::from_secs((user + system).into()) / CLOCK_TICKS_PER_SECOND)
     }
 
+    /// For how long its threads together were ready to run and had to wait for a core, since each of them began.
+    pub(crate) fn waiting_time(self) -> Result<Duration> {
+        let mut total = Duration::ZERO;
+        let threads = format!("/proc/{}/task", self.0);
+        for thread in fs::read_dir(&threads).with_context(|| threads.clone())? {
+            // A thread may have ended meanwhile.
+            let Ok(stat) = fs::read_to_string(thread?.path().join("schedstat")) else { continue };
+            let nanoseconds = stat.split_whitespace().nth(1).and_then(|field| field.parse().ok());
+            total += Duration::from_nanos(nanoseconds.context("no waiting time in schedstat")?);
+        }
+        Ok(total)
+    }
+
     /// Resident memory in bytes.
     pub(crate) fn resident_bytes(self) -> Result<u64> {
         let status = self.read("status")?;
@@ -83,6 +96,7 @@ mod tests {
     fn the_kernel_knows_this_process() {
         let own = Process::own();
         assert!(own.resident_bytes().unwrap() > 100_000);
+        own.waiting_time().unwrap();
         let before = own.cpu_time().unwrap();
         let mut waste = 0_u64;
         while own.cpu_time().unwrap() == before {

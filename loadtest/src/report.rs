@@ -5,13 +5,20 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::stamp::Schedule;
+use crate::crowd::Crowd;
+use crate::options::Encoding;
+use crate::schedule::Schedule;
 use crate::steady::Run;
 use crate::tally::{Durations, Reasons, Tally};
-use crate::worker::Crowd;
 
 /// Above this share of its cores the load generator itself delays poses, and the figures say little.
 const LOAD_CPU_SHARE_MAX: f64 = 0.8;
+
+/// Above this lateness of sending, in ms, the ages are the load generator's own.
+const LATENESS_P99_MAX_MS: f64 = 10.0;
+
+/// Above this share of the time spent waiting for a core, the server has not shown what it can do.
+const WAITING_SHARE_MAX: f64 = 0.1;
 
 /// Quantiles of durations, in milliseconds.
 #[derive(Debug, Clone, Serialize)]
@@ -43,8 +50,13 @@ pub(crate) struct Cost {
     pub(crate) cpu_s: f64,
     /// The same as a share of one core.
     pub(crate) cores: f64,
+    /// For how long its threads were ready and had to wait for a core, as a share of the window. Whatever else runs
+    /// on its core makes it wait, and so do more threads than cores.
+    pub(crate) waiting_share: f64,
     /// Resident memory at the window's end.
     pub(crate) rss_mib: f64,
+    /// How much more that is for each client than before they came.
+    pub(crate) rss_kib_per_client: f64,
     /// Poses that arrived somewhere, per CPU second.
     pub(crate) poses_per_cpu_s: f64,
     /// CPU microseconds for one user and one tick: one update in, all others' poses out.
@@ -52,13 +64,21 @@ pub(crate) struct Cost {
 }
 
 impl Cost {
-    pub(crate) fn new(tally: &Tally, cpu: Duration, elapsed: Duration, resident_bytes: u64) -> Self {
+    pub(crate) fn new(
+        tally: &Tally,
+        [cpu, waiting]: [Duration; 2],
+        elapsed: Duration,
+        resident_bytes: u64,
+        bytes_per_client: f64,
+    ) -> Self {
         let cpu_s = cpu.as_secs_f64();
         Self {
             cpu_s,
             cores: cpu_s / elapsed.as_secs_f64(),
+            waiting_share: waiting.as_secs_f64() / elapsed.as_secs_f64(),
             rss_mib: resident_bytes as f64 / 1_048_576.0,
-            poses_per_cpu_s: ratio(tally.received as f64, cpu_s),
+            rss_kib_per_client: bytes_per_client / 1024.0,
+            poses_per_cpu_s: ratio(tally.delivered(), cpu_s),
             cpu_us_per_user_tick: ratio(cpu_s * 1e6, tally.sent as f64),
         }
     }
@@ -78,6 +98,8 @@ pub(crate) struct Report {
     pub(crate) poses_sent: u64,
     /// Poses that were due but that a connection did not take.
     pub(crate) poses_not_sent: u64,
+    /// How many receivers were judged pose by pose: what follows of poses is about them, up to their ages.
+    pub(crate) judged: u64,
     /// Arrivals if every pose reached everybody else in its room.
     pub(crate) poses_expected: u64,
     pub(crate) poses_received: u64,
@@ -88,16 +110,37 @@ pub(crate) struct Report {
     /// Poses that one user got per tick: on average, and who got fewest and most.
     pub(crate) received_per_user_tick: [f64; 3],
     pub(crate) pose_age_ms: Quantiles,
+    /// Up to how many metres away somebody is near, and the ages of the poses of those who are and are not.
+    pub(crate) near_m: f32,
+    pub(crate) pose_age_near_ms: Quantiles,
+    pub(crate) pose_age_far_ms: Quantiles,
+    pub(crate) poses_near: u64,
+    /// From one update of a member to the next at the same receiver: while the two are near, and of all.
+    pub(crate) update_gap_near_ms: Quantiles,
+    pub(crate) update_gap_ms: Quantiles,
+    /// Poses that arrived at anybody, per second.
+    pub(crate) poses_delivered_per_s: f64,
     /// How late poses were sent: the load generator's own part of their age.
     pub(crate) send_lateness_ms: Quantiles,
     pub(crate) frames_per_user_s: f64,
+    /// WebSocket frames with their headers, without those of TCP: on average, and who got most.
     pub(crate) bytes_per_user_s: f64,
+    pub(crate) frames_per_user_s_most: f64,
+    pub(crate) bytes_per_user_s_most: f64,
     /// Poses that came back to their sender.
     pub(crate) poses_own: u64,
     /// Poses that came from another room.
     pub(crate) poses_stray: u64,
     /// Poses whose stamp could not be read.
     pub(crate) poses_unreadable: u64,
+    /// Poses that were not where their sender can have been.
+    pub(crate) poses_misplaced: u64,
+    /// Pose frames that could not be read, and those whose tick went back.
+    pub(crate) frames_unreadable: u64,
+    pub(crate) frames_back: u64,
+    /// How often a client was told a new rate of its room, and the lowest such rate.
+    pub(crate) room_rates: u64,
+    pub(crate) lowest_rate_hz: Option<f64>,
     pub(crate) disconnects: Reasons,
     pub(crate) errors: Reasons,
     pub(crate) server: Option<Cost>,
@@ -131,19 +174,38 @@ impl Report {
             join_ms: (&tally.join).into(),
             poses_sent: tally.sent,
             poses_not_sent: tally.not_sent,
+            judged: tally.judged,
             poses_expected: crowd.deliveries() * u64::from(schedule.poses_counted()),
             poses_received: tally.received,
             poses_repeated: tally.repeated,
             longest_gap: tally.longest_gap,
-            received_per_user_tick: [tally.received as f64 / users, fewest as f64, most as f64]
-                .map(|n| n / ticks),
-            pose_age_ms: (&tally.age).into(),
+            received_per_user_tick: [
+                ratio(tally.received as f64, tally.judged as f64),
+                fewest as f64,
+                most as f64,
+            ]
+            .map(|n| n / ticks),
+            pose_age_ms: (&tally.age()).into(),
+            near_m: run.load.near,
+            pose_age_near_ms: (&tally.age_near).into(),
+            pose_age_far_ms: (&tally.age_far).into(),
+            poses_near: tally.age_near.count(),
+            update_gap_near_ms: (&tally.gaps_near).into(),
+            update_gap_ms: (&tally.gaps).into(),
+            poses_delivered_per_s: tally.delivered() / window_s,
             send_lateness_ms: (&tally.lateness).into(),
             frames_per_user_s: tally.frames as f64 / users / window_s,
             bytes_per_user_s: tally.bytes as f64 / users / window_s,
+            frames_per_user_s_most: tally.frames_most as f64 / window_s,
+            bytes_per_user_s_most: tally.bytes_most as f64 / window_s,
             poses_own: tally.own,
             poses_stray: tally.strays,
             poses_unreadable: tally.unreadable,
+            poses_misplaced: tally.misplaced,
+            frames_unreadable: tally.frames_unreadable,
+            frames_back: tally.frames_back,
+            room_rates: tally.room_rates,
+            lowest_rate_hz: tally.lowest_rate_hz,
             disconnects: tally.disconnects.clone(),
             errors: tally.errors.clone(),
             server,
@@ -161,10 +223,15 @@ impl Report {
         for (reasons, what) in [(&self.disconnects, "sessions ended"), (&self.errors, "errors")] {
             faults.extend(reasons.iter().map(|(reason, count)| format!("{count} {what}: {reason}")));
         }
+        // One pose frame is for all in the room, so it may hold one's own.
+        let own = if self.encoding == Encoding::Binary.as_str() { 0 } else { self.poses_own };
         for (count, what) in [
-            (self.poses_own, "poses came back to their sender"),
+            (own, "poses came back to their sender"),
             (self.poses_stray, "poses came from another room"),
             (self.poses_unreadable, "poses had no readable stamp"),
+            (self.poses_misplaced, "poses were where their sender cannot have been"),
+            (self.frames_unreadable, "pose frames could not be read"),
+            (self.frames_back, "pose frames had a tick before the last"),
         ] {
             if count > 0 {
                 faults.push(format!("{count} {what}"));
@@ -182,6 +249,18 @@ impl Report {
                 self.load_cores
             ));
         }
+        if self.send_lateness_ms.p99 > LATENESS_P99_MAX_MS {
+            doubts.push(
+                "many poses left late: the load generator did not get its core when it wanted it".into(),
+            );
+        }
+        let waited = self.server.as_ref().map_or(0.0, |cost| cost.waiting_share);
+        if waited > WAITING_SHARE_MAX {
+            doubts.push(format!(
+                "the server waited for its core {:.0} % of the time: something else runs there",
+                100.0 * waited
+            ));
+        }
         if self.poses_not_sent > 0 {
             doubts.push(format!("{} poses could not be sent: the server did not read", self.poses_not_sent));
         }
@@ -197,31 +276,68 @@ impl fmt::Display for Report {
             "{users} users in {rooms} rooms at {hz} Hz, {encoding}, {window_s:.1} s at {}",
             self.url
         )?;
-        writeln!(f, "  connect       {}", self.connect_ms)?;
-        writeln!(f, "  join          {}", self.join_ms)?;
-        writeln!(f, "  pose age      {}", self.pose_age_ms)?;
-        writeln!(f, "  of it sending {}", self.send_lateness_ms)?;
-        let share = 100.0 * ratio(self.poses_received as f64, self.poses_expected as f64);
-        writeln!(f, "  sent          {} poses ({} not taken)", self.poses_sent, self.poses_not_sent)?;
-        writeln!(
-            f,
-            "  received      {} of {} poses ({share:.2} %), {} again, longest gap {}",
-            self.poses_received, self.poses_expected, self.poses_repeated, self.longest_gap
-        )?;
-        let [mean, fewest, most] = self.received_per_user_tick;
-        writeln!(f, "  per user      {mean:.2} poses per tick (fewest {fewest:.2}, most {most:.2})")?;
-        let kib = self.bytes_per_user_s / 1024.0;
-        writeln!(f, "                {:.1} frames/s, {kib:.1} KiB/s", self.frames_per_user_s)?;
-        if let Some(Cost { cpu_s, cores, rss_mib, poses_per_cpu_s, cpu_us_per_user_tick }) = &self.server {
-            writeln!(f, "  server        {cpu_s:.2} CPU s ({cores:.3} cores), {rss_mib:.1} MiB resident")?;
+        self.write_ages(f)?;
+        self.write_counts(f)?;
+        if let Some(cost) = &self.server {
+            let Cost { cpu_s, cores, rss_mib, rss_kib_per_client, poses_per_cpu_s, .. } = cost;
+            let (waited, cpu_us_per_user_tick) = (100.0 * cost.waiting_share, cost.cpu_us_per_user_tick);
+            writeln!(
+                f,
+                "  server        {cpu_s:.2} CPU s ({cores:.3} cores), waited for its core {waited:.1} % of the time"
+            )?;
+            writeln!(f, "                {rss_mib:.1} MiB resident, {rss_kib_per_client:.1} KiB per client")?;
             writeln!(
                 f,
                 "                {poses_per_cpu_s:.0} poses per CPU s, {cpu_us_per_user_tick:.1} CPU µs per user-tick"
             )?;
         }
-        writeln!(f, "  load          {:.3} cores of {}", self.load_cores, self.load_cores_given)?;
+        writeln!(
+            f,
+            "  load          {:.3} cores of {}, {:.1} CPU µs per user-tick",
+            self.load_cores,
+            self.load_cores_given,
+            ratio(self.load_cores * self.window_s * 1e6, self.poses_sent as f64)
+        )?;
         self.doubts().iter().try_for_each(|doubt| writeln!(f, "  doubtful: {doubt}"))?;
         self.faults().iter().try_for_each(|fault| writeln!(f, "  FAULT: {fault}"))
+    }
+}
+
+impl Report {
+    fn write_ages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "  connect       {}", self.connect_ms)?;
+        writeln!(f, "  join          {}", self.join_ms)?;
+        writeln!(f, "  pose age      {}", self.pose_age_ms)?;
+        let near = format!("near ({} m)", self.near_m);
+        writeln!(f, "    {near:<12}{}", self.pose_age_near_ms)?;
+        writeln!(f, "    far         {}", self.pose_age_far_ms)?;
+        writeln!(f, "  of it sending {}", self.send_lateness_ms)?;
+        writeln!(f, "  update gap    {}", self.update_gap_ms)?;
+        writeln!(f, "    near        {}", self.update_gap_near_ms)
+    }
+
+    fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let share = 100.0 * ratio(self.poses_received as f64, self.poses_expected as f64);
+        writeln!(f, "  sent          {} poses ({} not taken)", self.poses_sent, self.poses_not_sent)?;
+        if self.judged < u64::from(self.users) {
+            writeln!(f, "  judged        {} of {} receivers", self.judged, self.users)?;
+        }
+        writeln!(
+            f,
+            "  received      {} of {} poses ({share:.2} %), {} of them near, {} again, longest gap {}",
+            self.poses_received, self.poses_expected, self.poses_near, self.poses_repeated, self.longest_gap
+        )?;
+        writeln!(f, "  delivered     {:.0} poses/s to all", self.poses_delivered_per_s)?;
+        let [mean, fewest, most] = self.received_per_user_tick;
+        writeln!(f, "  per user      {mean:.2} poses per tick (fewest {fewest:.2}, most {most:.2})")?;
+        let [mean, most] = [self.bytes_per_user_s, self.bytes_per_user_s_most].map(|bytes| bytes / 1024.0);
+        let (frames, most_frames) = (self.frames_per_user_s, self.frames_per_user_s_most);
+        write!(f, "                {frames:.1} frames/s (most {most_frames:.1}), ")?;
+        writeln!(f, "{mean:.1} KiB/s (most {most:.1})")?;
+        if let Some(hz) = self.lowest_rate_hz {
+            writeln!(f, "  room rate     told {} times, lowest {hz} Hz", self.room_rates)?;
+        }
+        Ok(())
     }
 }
 

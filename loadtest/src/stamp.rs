@@ -1,11 +1,14 @@
 //! What a pose carries so that whoever receives it can tell who sent it, and when.
 //!
 //! Everybody sends on one schedule that is fixed before the first pose leaves: user `u`'s pose number `n` is
-//! due at `start + n × period + u/users × period` (or all of them at once, if so asked for). So a pose needs to carry no time, only its sender and its
-//! number, and these go where every server passes them on unharmed: into the head's rotation.
+//! due at `start + n × period + u/users × period` (or all of them at once, if so asked for). So a pose needs to
+//! carry no time, only its sender and its number, and these go where every server passes them on unharmed: into
+//! the head's rotation.
 //!
 //! - `rotation.x` is the sender's index, an integer below [`SENDERS_MAX`];
 //! - `rotation.z` is the pose's number modulo [`NUMBER_WRAP`].
+//!
+//! (Binary poses have no room for that; see [`crate::binary`].)
 //!
 //! Both are integers far below 2^24 and therefore exact in float32, both are within the angles that a server
 //! has reason to allow, and `rotation.y` and the position stay free for motion that looks human.
@@ -14,11 +17,9 @@
 //! generator or a server that stalls cannot hide the poses that waited meanwhile (coordinated omission).
 
 use std::io::Write;
-use std::time::{Duration, Instant};
 
 use memchr::memmem::Finder;
 
-use crate::options::Phases;
 use crate::walk::Place;
 
 /// Senders that can be told apart.
@@ -26,83 +27,6 @@ pub(crate) const SENDERS_MAX: u32 = 10_000;
 
 /// After this many poses the number starts again. At 90 Hz that is 91 s, far longer than a pose may take.
 pub(crate) const NUMBER_WRAP: u32 = 8_192;
-
-/// When each pose of each user is due.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Schedule {
-    start: Instant,
-    period: Duration,
-    /// From one user's pose to the next one's.
-    step: Duration,
-    /// Number of the first pose that counts; those before it warm the server up.
-    first: u32,
-    /// Number of the first pose that does not count any more.
-    end: u32,
-}
-
-impl Schedule {
-    /// A schedule of `users` at `hz` poses per second each, which counts for `window` after `warmup`.
-    pub(crate) fn new(
-        start: Instant,
-        hz: u32,
-        users: u32,
-        phases: Phases,
-        warmup: Duration,
-        window: Duration,
-    ) -> Self {
-        let period = Duration::from_secs(1) / hz;
-        let poses = |span: Duration| span.as_nanos().div_ceil(period.as_nanos()) as u32;
-        let first = poses(warmup);
-        let step = match phases {
-            Phases::Spread => period / users,
-            Phases::Together => Duration::ZERO,
-        };
-        Self { start, period, step, first, end: first + poses(window).max(1) }
-    }
-
-    /// When the pose `number` of the user `index` is due.
-    pub(crate) fn due(&self, index: u32, number: u32) -> Instant {
-        self.start + self.period * number + self.step * index
-    }
-
-    /// Whether poses of this number count.
-    pub(crate) fn counts(&self, number: u32) -> bool {
-        (self.first..self.end).contains(&number)
-    }
-
-    /// Number of the first pose that counts.
-    pub(crate) fn first_counted(&self) -> u32 {
-        self.first
-    }
-
-    /// Number of the last pose that counts.
-    pub(crate) fn last_counted(&self) -> u32 {
-        self.end - 1
-    }
-
-    /// Number of the first pose that is not sent any more, if everybody moves on for `grace` after the window.
-    pub(crate) fn end_of_sending(&self, grace: Duration) -> u32 {
-        self.end + grace.as_nanos().div_ceil(self.period.as_nanos()) as u32
-    }
-
-    /// How many poses of each user count.
-    pub(crate) fn poses_counted(&self) -> u32 {
-        self.end - self.first
-    }
-
-    /// The span of time in which the poses that count are sent.
-    pub(crate) fn window(&self) -> (Instant, Instant) {
-        (self.due(0, self.first), self.due(0, self.end))
-    }
-
-    /// The number that `wire` stands for if it arrives at `now`: the latest that can have been sent by then.
-    /// `None` if there is none.
-    pub(crate) fn number(&self, wire: u32, now: Instant) -> Option<u32> {
-        let latest = (now.saturating_duration_since(self.start).as_nanos() / self.period.as_nanos()) as u32;
-        let back = (latest % NUMBER_WRAP + NUMBER_WRAP - wire) % NUMBER_WRAP;
-        latest.checked_sub(back)
-    }
-}
 
 /// Who sent a pose, and its number modulo [`NUMBER_WRAP`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,10 +100,6 @@ mod tests {
         found
     }
 
-    fn schedule() -> Schedule {
-        Schedule::new(Instant::now(), 20, 100, Phases::Spread, Duration::from_secs(1), Duration::from_secs(2))
-    }
-
     #[test]
     fn what_is_written_is_found_and_is_a_legal_pose() {
         for (sender, number) in [(0, 0), (99, 1), (SENDERS_MAX - 1, NUMBER_WRAP - 1), (7, NUMBER_WRAP + 3)] {
@@ -211,31 +131,5 @@ mod tests {
         assert_eq!(stamps(text), [stamp(1, 2), None, stamp(3, 4)]);
         assert_eq!(stamps(r#""rotation":{"x":10000,"y":0,"z":0}"#), [None]);
         assert_eq!(stamps(r#""rotation":{"x":1"#), [None]);
-    }
-
-    #[test]
-    fn a_number_is_the_latest_that_can_have_been_sent() {
-        let schedule = schedule();
-        for number in [0, 5, NUMBER_WRAP - 1, NUMBER_WRAP, 3 * NUMBER_WRAP + 17] {
-            for age in [0, 1, 40, 5_000] {
-                let now = schedule.due(99, number) + Duration::from_millis(age);
-                assert_eq!(
-                    schedule.number(number % NUMBER_WRAP, now),
-                    Some(number),
-                    "{number} after {age} ms"
-                );
-            }
-        }
-        assert_eq!(schedule.number(3, schedule.due(0, 1)), None, "nobody has sent number 3 yet");
-    }
-
-    #[test]
-    fn phases_are_spread_over_the_period_and_the_window_follows_the_warm_up() {
-        let schedule = schedule();
-        assert_eq!(schedule.due(50, 0) - schedule.due(0, 0), Duration::from_millis(25));
-        assert_eq!(schedule.poses_counted(), 40);
-        assert!(!schedule.counts(19) && schedule.counts(20) && schedule.counts(59) && !schedule.counts(60));
-        let (start, end) = schedule.window();
-        assert_eq!(end - start, Duration::from_secs(2));
     }
 }

@@ -1,5 +1,6 @@
 //! The steady load: everybody joins, then everybody moves at a fixed rate.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,14 +9,16 @@ use anyhow::{Context, Result, anyhow, ensure};
 use tokio::sync::watch;
 use tokio::task::LocalSet;
 
+use crate::crowd::{Board, Crowd};
 use crate::http::Target;
-use crate::options::{Auth, LoadOptions};
+use crate::options::{Auth, Encoding, LoadOptions, RoomOptions};
 use crate::process::{Process, allow_connections};
 use crate::report::{Cost, Report};
+use crate::schedule::Schedule;
 use crate::session::Stage;
-use crate::stamp::Schedule;
 use crate::tally::Tally;
-use crate::worker::{self, Crowd, Phase, Plan};
+use crate::walk::SIDE_M;
+use crate::worker::{self, Phase, Plan, Ramp};
 
 /// Between the last arrival and the first pose.
 const LEAD_IN: Duration = Duration::from_millis(300);
@@ -30,7 +33,7 @@ pub(crate) struct Run<'a> {
     pub(crate) cores: &'a [usize],
 }
 
-/// The threads that make the load, all of whose users are ready.
+/// The threads that make the load.
 #[derive(Debug)]
 pub(crate) struct Workers {
     threads: Vec<thread::JoinHandle<Result<Tally>>>,
@@ -39,11 +42,11 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Starts a thread on each of `cores` and waits until every user has come as far as the plan says.
+    /// Starts a thread on each of `cores`, whose users come in.
     ///
     /// # Errors
-    /// Why one of them has not.
-    pub(crate) fn gather(plan: &Plan, cores: &[usize]) -> Result<Self> {
+    /// If that is not possible.
+    pub(crate) fn launch(plan: &Plan, cores: &[usize]) -> Result<Self> {
         allow_connections(plan.crowd.users)?;
         let cores = if cores.is_empty() { vec![None] } else { cores.iter().copied().map(Some).collect() };
         let (tell_ready, ready) = sync_channel(2 * cores.len());
@@ -57,20 +60,22 @@ impl Workers {
             threads.push(thread::Builder::new().name(format!("load-{worker}")).spawn(work)?);
         }
         drop(tell_ready);
-        let workers = Self { threads, phase, ready };
-        workers.wait_for_all()?;
-        Ok(workers)
+        Ok(Self { threads, phase, ready })
     }
 
-    /// Waits until every thread has said that it is ready: first to move, then that all has arrived.
-    fn wait_for_all(&self) -> Result<()> {
+    /// Waits until every thread has said that it is ready: first that every user has come as far as the plan says,
+    /// then that all has arrived.
+    ///
+    /// # Errors
+    /// Why one never will be.
+    pub(crate) fn wait_for_all(&self) -> Result<()> {
         for _ in &self.threads {
             self.ready.recv().context("a thread has ended")?.map_err(|reason| anyhow!(reason))?;
         }
         Ok(())
     }
 
-    /// Lets everybody move.
+    /// Lets everybody who is in move, or says what counts of that.
     pub(crate) fn start(&self, schedule: Schedule) {
         self.phase.send_replace(Phase::Moving(schedule));
     }
@@ -108,13 +113,16 @@ fn run_worker(
 /// CPU times at one moment.
 struct Sample {
     at: Instant,
-    server: Option<Duration>,
+    /// What the server has used, and how long it has waited for a core.
+    server: Option<[Duration; 2]>,
     own: Duration,
 }
 
 impl Sample {
     fn take(server: Option<Process>) -> Result<Self> {
-        let server = server.map(Process::cpu_time).transpose()?;
+        let server =
+            server.map(|server| Ok::<_, anyhow::Error>([server.cpu_time()?, server.waiting_time()?]));
+        let server = server.transpose()?;
         Ok(Self { at: Instant::now(), server, own: Process::own().cpu_time()? })
     }
 }
@@ -124,47 +132,103 @@ impl Sample {
 /// # Errors
 /// If the run could not be completed. Faults that it found are in the report.
 pub(crate) fn run(run: &Run<'_>) -> Result<Report> {
-    let LoadOptions { users, rooms, hz, duration, warmup, phases, encoding, auth } = run.load.clone();
+    let load = run.load;
+    let LoadOptions { users, rooms, hz, .. } = *load;
     ensure!(
         users >= 2 * rooms,
         "{users} users in {rooms} rooms: at least two in each, so that somebody watches"
     );
-    let crowd = Crowd { users, rooms, room_prefix: format!("load-{:08x}", rand::random::<u32>()) };
+    let binary = load.encoding == Encoding::Binary;
+    ensure!(binary || load.hands == 0.0, "tracked hands are sent in binary only");
+    let room_prefix = format!("load-{:08x}", rand::random::<u32>());
+    let crowd = Crowd { users, rooms, room_prefix, judges: load.judges() };
     let target = Target::new(run.url)?;
-    create_rooms(&target, auth, &crowd)?;
-    let plan = Plan { target, auth, encoding, crowd: crowd.clone(), stage: Stage::Joined, hz };
-    let workers = Workers::gather(&plan, run.cores)?;
-
-    let schedule = Schedule::new(Instant::now() + LEAD_IN, hz, users, phases, warmup, duration);
-    workers.start(schedule);
+    let tokens = log_in(&target, load.auth, &crowd, Some(&load.room))?;
+    let resident_before = run.server.map(Process::resident_bytes).transpose()?;
+    let begin = Instant::now() + LEAD_IN;
+    let plan = Plan {
+        target,
+        tokens,
+        encoding: load.encoding,
+        board: Board::new(&crowd, binary),
+        crowd: crowd.clone(),
+        stage: Stage::Joined,
+        hz,
+        ramp: load.ramp.map(|length| Ramp { start: begin, length }),
+        seed: load.seed,
+        side_m: load.area.filter(|side| *side > 0.0).unwrap_or(SIDE_M),
+        hands: load.hands,
+        near_m: load.near,
+    };
+    let workers = Workers::launch(&plan, run.cores)?;
+    let schedule = gather(&workers, load, begin)?;
     let (window_start, window_end) = schedule.window();
     sleep_until(window_start);
     let before = Sample::take(run.server)?;
     sleep_until(window_end);
     let after = Sample::take(run.server)?;
-    let resident_bytes = run.server.map(Process::resident_bytes).transpose()?;
+    let resident = run.server.map(Process::resident_bytes).transpose()?;
     workers.wait_for_all()?;
     let tally = workers.finish()?;
 
     let elapsed = after.at - before.at;
-    let cpu = before.server.zip(after.server).map(|(before, after)| after - before);
-    let server = cpu.zip(resident_bytes).map(|(cpu, resident)| Cost::new(&tally, cpu, elapsed, resident));
-    let load_cpu_share = (after.own - before.own).as_secs_f64() / elapsed.as_secs_f64();
-    Ok(Report::new(run, &crowd, &schedule, &tally, server, load_cpu_share))
+    let times =
+        before.server.zip(after.server).map(|(before, after)| [0, 1].map(|at| after[at] - before[at]));
+    let server = times.zip(resident_before.zip(resident)).map(|(times, (before, after))| {
+        let per_client = (after as f64 - before as f64) / f64::from(users);
+        Cost::new(&tally, times, elapsed, after, per_client)
+    });
+    let load_cpu = after.own - before.own;
+    Ok(Report::new(run, &crowd, &schedule, &tally, server, load_cpu.as_secs_f64() / elapsed.as_secs_f64()))
 }
 
-/// Creates rooms that are large enough, if the server is one where that is possible.
-pub(crate) fn create_rooms(target: &Target, auth: Auth, crowd: &Crowd) -> Result<()> {
+/// Waits until everybody is in, and says what counts. Whoever arrives on a ramp moves from then on; without one
+/// all begin together.
+fn gather(workers: &Workers, load: &LoadOptions, begin: Instant) -> Result<Schedule> {
+    let schedule = |start| Schedule::new(start, load.hz, load.users, load.phases);
+    let schedule = if load.ramp.is_some() {
+        let schedule = schedule(begin);
+        workers.start(schedule);
+        workers.wait_for_all()?;
+        // Two on: some are on their way already.
+        let from = schedule.moment(Instant::now()).latest() + 2;
+        schedule.counting(from, load.warmup, load.duration)
+    } else {
+        workers.wait_for_all()?;
+        schedule(Instant::now() + LEAD_IN).counting(0, load.warmup, load.duration)
+    };
+    workers.start(schedule);
+    Ok(schedule)
+}
+
+/// Users that share a token. Each session is a member of its own all the same.
+const USERS_PER_TOKEN: u32 = 100;
+
+/// Logs in and creates rooms that are large enough, if the server is one where that is possible. Gives the tokens.
+///
+/// # Errors
+/// If the server refuses.
+pub(crate) fn log_in(
+    target: &Target,
+    auth: Auth,
+    crowd: &Crowd,
+    rooms: Option<&RoomOptions>,
+) -> Result<Arc<[String]>> {
     if auth == Auth::None {
-        return Ok(());
+        return Ok(Arc::default());
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     LocalSet::new().block_on(&runtime, async {
-        let token = target.login("load").await?;
-        for room in 0..crowd.rooms {
-            target.create_room(&token, &crowd.room_name(room), crowd.room_size(room)).await?;
+        let mut tokens = Vec::new();
+        for number in 0..crowd.users.div_ceil(USERS_PER_TOKEN) {
+            tokens.push(target.login(&format!("load {number}")).await?);
         }
-        Ok(())
+        if let Some(options) = rooms {
+            for (room, token) in (0..crowd.rooms).zip(tokens.iter().cycle()) {
+                target.create_room(token, &crowd.room_name(room), crowd.room_size(room), options).await?;
+            }
+        }
+        Ok(tokens.into())
     })
 }
 

@@ -31,6 +31,18 @@ impl Durations {
         self.0.value_at_quantile(quantile) as f64 / 1_000.0
     }
 
+    /// Records it only if all before were shorter: for what is known to have lasted at least so long.
+    pub(crate) fn record_if_longest(&mut self, duration: Duration) {
+        if duration.as_micros() as u64 > self.0.max() {
+            self.record(duration);
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.0.len()
+    }
+
     pub(crate) fn max_ms(&self) -> f64 {
         self.0.max() as f64 / 1_000.0
     }
@@ -69,8 +81,16 @@ pub(crate) struct Tally {
     pub(crate) received: u64,
     /// Poses that arrived once more, or after a later one of the same sender.
     pub(crate) repeated: u64,
-    /// Age of each received pose.
-    pub(crate) age: Durations,
+    /// Age of each received pose of somebody near.
+    pub(crate) age_near: Durations,
+    /// Age of each of the others.
+    pub(crate) age_far: Durations,
+    /// From one update of a member that a receiver sees to the next, while the two are near.
+    pub(crate) gaps_near: Durations,
+    /// The same for all members of the room, wherever they are.
+    pub(crate) gaps: Durations,
+    /// Poses that are not where their sender can have been.
+    pub(crate) misplaced: u64,
     /// The longest run of one sender's poses that one receiver did not get.
     pub(crate) longest_gap: u32,
     /// Poses that a receiver got of itself.
@@ -81,10 +101,22 @@ pub(crate) struct Tally {
     pub(crate) unreadable: u64,
     /// The fewest and the most poses that one receiver got.
     pub(crate) per_receiver: Option<(u64, u64)>,
-    /// WebSocket frames that arrived during the window.
+    /// How many receivers were judged pose by pose.
+    pub(crate) judged: u64,
+    /// WebSocket frames that arrived during the window, and the most that one client got.
     pub(crate) frames: u64,
-    /// Bytes that arrived during the window, frames' headers included.
+    pub(crate) frames_most: u64,
+    /// Bytes that arrived during the window, frames' headers included; and the most that one client got.
     pub(crate) bytes: u64,
+    pub(crate) bytes_most: u64,
+    /// Of the bytes, those of judged receivers.
+    pub(crate) bytes_judged: u64,
+    /// Pose frames that cannot be read, and those whose tick is before that of an earlier one.
+    pub(crate) frames_unreadable: u64,
+    pub(crate) frames_back: u64,
+    /// `room-rate` events, and the lowest rate that they told, in Hz.
+    pub(crate) room_rates: u64,
+    pub(crate) lowest_rate_hz: Option<f64>,
     /// Why sessions ended that should not have.
     pub(crate) disconnects: Reasons,
     /// `error` events.
@@ -101,14 +133,26 @@ impl Tally {
             lateness: Durations::new(),
             received: 0,
             repeated: 0,
-            age: Durations::new(),
+            age_near: Durations::new(),
+            age_far: Durations::new(),
+            gaps_near: Durations::new(),
+            gaps: Durations::new(),
+            misplaced: 0,
             longest_gap: 0,
             own: 0,
             strays: 0,
             unreadable: 0,
             per_receiver: None,
+            judged: 0,
             frames: 0,
+            frames_most: 0,
             bytes: 0,
+            bytes_most: 0,
+            bytes_judged: 0,
+            frames_unreadable: 0,
+            frames_back: 0,
+            room_rates: 0,
+            lowest_rate_hz: None,
             disconnects: Reasons::new(),
             errors: Reasons::new(),
         }
@@ -120,7 +164,10 @@ impl Tally {
             (&mut self.connect, &other.connect),
             (&mut self.join, &other.join),
             (&mut self.lateness, &other.lateness),
-            (&mut self.age, &other.age),
+            (&mut self.age_near, &other.age_near),
+            (&mut self.age_far, &other.age_far),
+            (&mut self.gaps_near, &other.gaps_near),
+            (&mut self.gaps, &other.gaps),
         ] {
             own.merge(others);
         }
@@ -132,12 +179,21 @@ impl Tally {
             (&mut self.own, other.own),
             (&mut self.strays, other.strays),
             (&mut self.unreadable, other.unreadable),
+            (&mut self.misplaced, other.misplaced),
+            (&mut self.judged, other.judged),
             (&mut self.frames, other.frames),
             (&mut self.bytes, other.bytes),
+            (&mut self.bytes_judged, other.bytes_judged),
+            (&mut self.frames_unreadable, other.frames_unreadable),
+            (&mut self.frames_back, other.frames_back),
+            (&mut self.room_rates, other.room_rates),
         ] {
             *own += others;
         }
         self.longest_gap = self.longest_gap.max(other.longest_gap);
+        self.frames_most = self.frames_most.max(other.frames_most);
+        self.bytes_most = self.bytes_most.max(other.bytes_most);
+        self.lowest_rate_hz = lower(self.lowest_rate_hz, other.lowest_rate_hz);
         if let Some((fewest, most)) = other.per_receiver {
             self.count_receiver(fewest);
             self.count_receiver(most);
@@ -150,69 +206,54 @@ impl Tally {
         }
     }
 
-    /// Takes note of how many poses one receiver got in all.
+    /// Takes note of a rate that a `room-rate` event told.
+    pub(crate) fn count_rate(&mut self, hz: f64) {
+        self.room_rates += 1;
+        self.lowest_rate_hz = lower(self.lowest_rate_hz, Some(hz));
+    }
+
+    /// Takes note of what one client got during the window.
+    pub(crate) fn count_traffic(&mut self, frames: u64, bytes: u64, judged: bool) {
+        self.frames += frames;
+        self.frames_most = self.frames_most.max(frames);
+        self.bytes += bytes;
+        self.bytes_most = self.bytes_most.max(bytes);
+        if judged {
+            self.judged += 1;
+            self.bytes_judged += bytes;
+        }
+    }
+
+    /// Poses that count and arrived at anybody. Those who were not judged have got as many for each byte as those
+    /// who were.
+    pub(crate) fn delivered(&self) -> f64 {
+        if self.bytes_judged == 0 {
+            return self.received as f64;
+        }
+        self.received as f64 * self.bytes as f64 / self.bytes_judged as f64
+    }
+
+    /// Age of each received pose.
+    pub(crate) fn age(&self) -> Durations {
+        let mut age = self.age_near.clone();
+        age.merge(&self.age_far);
+        age
+    }
+
+    /// Takes note of how many poses one judged receiver got in all.
     pub(crate) fn count_receiver(&mut self, received: u64) {
         let (fewest, most) = self.per_receiver.unwrap_or((received, received));
         self.per_receiver = Some((fewest.min(received), most.max(received)));
     }
 }
 
-/// Which poses one receiver has had of each member of its room.
-#[derive(Debug)]
-pub(crate) struct Seen {
-    /// By index in the room: one more than the number of the latest pose that arrived.
-    next: Box<[u32]>,
-}
-
-/// What an arriving pose is to its receiver.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Arrival {
-    /// It is newer than all before; this many of its sender's were skipped.
-    New { skipped: u32 },
-    /// It was there before, or a later one was.
-    Repeated,
-}
-
-impl Seen {
-    pub(crate) fn new(members: u32) -> Self {
-        Self { next: vec![0; members as usize].into() }
-    }
-
-    /// Notes the arrival of a member's pose.
-    #[inline]
-    pub(crate) fn arrival(&mut self, member: u32, number: u32) -> Arrival {
-        let next = &mut self.next[member as usize];
-        match number.checked_sub(*next) {
-            Some(skipped) => {
-                *next = number + 1;
-                Arrival::New { skipped }
-            }
-            None => Arrival::Repeated,
-        }
-    }
-
-    /// How many of the latest poses of a member are missing, given that the last one was `last`.
-    pub(crate) fn missing_at_end(&self, member: u32, last: u32) -> u32 {
-        (last + 1).saturating_sub(self.next[member as usize])
-    }
+fn lower(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    a.into_iter().chain(b).reduce(f64::min)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn gaps_and_repeats_are_told_apart() {
-        let mut seen = Seen::new(2);
-        assert_eq!(seen.arrival(1, 0), Arrival::New { skipped: 0 });
-        assert_eq!(seen.arrival(1, 1), Arrival::New { skipped: 0 });
-        assert_eq!(seen.arrival(1, 1), Arrival::Repeated);
-        assert_eq!(seen.arrival(1, 5), Arrival::New { skipped: 3 });
-        assert_eq!(seen.arrival(1, 4), Arrival::Repeated);
-        assert_eq!(seen.missing_at_end(1, 5), 0);
-        assert_eq!(seen.missing_at_end(1, 9), 4);
-        assert_eq!(seen.missing_at_end(0, 9), 10, "nothing of it has ever arrived");
-    }
 
     #[test]
     fn two_cores_become_one() {
@@ -221,14 +262,20 @@ mod tests {
             tally.received = poses;
             tally.count_receiver(poses);
             tally.longest_gap = poses as u32;
-            tally.age.record(Duration::from_millis(ms));
+            tally.age_near.record(Duration::from_millis(ms));
+            tally.count_traffic(poses, 100 * poses, ms == 10);
+            tally.count_rate(poses as f64);
             count_reason(&mut tally.disconnects, "closed");
         }
         a.merge(&b);
         assert_eq!((a.received, a.per_receiver, a.longest_gap), (7, Some((3, 4)), 4));
         assert_eq!(a.disconnects["closed"], 2);
-        assert!((a.age.max_ms() - 30.0).abs() < 0.1, "{}", a.age.max_ms());
-        assert!((a.age.quantile_ms(0.5) - 10.0).abs() < 0.1, "{}", a.age.quantile_ms(0.5));
+        let age = a.age();
+        assert!((age.max_ms() - 30.0).abs() < 0.1, "{}", age.max_ms());
+        assert!((age.quantile_ms(0.5) - 10.0).abs() < 0.1, "{}", age.quantile_ms(0.5));
+        assert_eq!((a.bytes, a.bytes_most, a.bytes_judged, a.judged), (700, 400, 300, 1));
+        assert_eq!(a.delivered(), 7.0 * 700.0 / 300.0);
+        assert_eq!((a.frames, a.frames_most, a.room_rates, a.lowest_rate_hz), (7, 4, 2, Some(3.0)));
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub(crate) struct Frame<'a> {
 /// What is wrong with it.
 #[inline]
 pub(crate) fn read_frame(buffer: &[u8]) -> Result<Option<Frame<'_>>, &'static str> {
-    let [first, second, rest @ ..] = buffer else { return Ok(None) };
+    let [first, second, ..] = buffer else { return Ok(None) };
     if first & 0x70 != 0 {
         return Err("frame with reserved bits");
     }
@@ -42,17 +42,7 @@ pub(crate) fn read_frame(buffer: &[u8]) -> Result<Option<Frame<'_>>, &'static st
     if second & 0x80 != 0 {
         return Err("masked frame from a server");
     }
-    let (header, length) = match second & 0x7F {
-        126 => match rest {
-            [a, b, ..] => (4, usize::from(u16::from_be_bytes([*a, *b]))),
-            _ => return Ok(None),
-        },
-        127 => match rest.first_chunk::<8>() {
-            Some(bytes) => (10, usize::try_from(u64::from_be_bytes(*bytes)).unwrap_or(usize::MAX)),
-            None => return Ok(None),
-        },
-        short => (2, usize::from(short)),
-    };
+    let Some((header, length)) = lengths(buffer) else { return Ok(None) };
     if length > FRAME_BYTES_MAX {
         return Err("frame longer than 16 MiB");
     }
@@ -61,6 +51,24 @@ pub(crate) fn read_frame(buffer: &[u8]) -> Result<Option<Frame<'_>>, &'static st
         payload,
         bytes: header + length,
     }))
+}
+
+/// How long the frame at the start of `buffer` is with its header; `None` if too little of it is there to tell.
+pub(crate) fn frame_bytes(buffer: &[u8]) -> Option<usize> {
+    lengths(buffer).map(|(header, payload)| header.saturating_add(payload))
+}
+
+/// Bytes of the header and of the payload of the frame at the start of `buffer`.
+#[inline]
+fn lengths(buffer: &[u8]) -> Option<(usize, usize)> {
+    let [_, second, rest @ ..] = buffer else { return None };
+    match second & 0x7F {
+        126 => rest.first_chunk::<2>().map(|bytes| (4, usize::from(u16::from_be_bytes(*bytes)))),
+        127 => rest
+            .first_chunk::<8>()
+            .map(|bytes| (10, usize::try_from(u64::from_be_bytes(*bytes)).unwrap_or(usize::MAX))),
+        short => Some((2, usize::from(short))),
+    }
 }
 
 /// Appends a masked frame to `out`.
@@ -78,7 +86,14 @@ pub(crate) fn write_frame(opcode: u8, payload: &[u8], mask: [u8; 4], out: &mut V
         }
     }
     out.extend_from_slice(&mask);
-    out.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, key)| byte ^ key));
+    let start = out.len();
+    out.extend_from_slice(payload);
+    // Four bytes at a time: this runs twice for every pose that is sent.
+    let mut words = out[start..].chunks_exact_mut(4);
+    for word in &mut words {
+        word.iter_mut().zip(mask).for_each(|(byte, key)| *byte ^= key);
+    }
+    words.into_remainder().iter_mut().zip(mask).for_each(|(byte, key)| *byte ^= key);
 }
 
 #[cfg(test)]
@@ -101,6 +116,7 @@ mod tests {
                 let part = &buffer[..cut.min(whole - 1)];
                 assert_eq!(read_frame(part), Ok(None), "{length} bytes cut at {cut}");
             }
+            assert_eq!(frame_bytes(&buffer[..10.min(whole)]), Some(whole));
             buffer.extend_from_slice(b"next");
             let frame = Frame { opcode: opcode::TEXT, payload: &payload, bytes: whole };
             assert_eq!(read_frame(&buffer), Ok(Some(frame)));

@@ -1,96 +1,73 @@
 //! One core's share of the load: a current-thread runtime, its sessions, and the pacer that moves them.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use rand::SeedableRng;
-use rand::rngs::SmallRng;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::LocalSet;
 
+use crate::crowd::{Board, Crowd};
 use crate::http::Target;
-use crate::options::{Auth, Encoding};
+use crate::options::Encoding;
+use crate::pacer::{Pacer, drain};
 use crate::process::pin;
-use crate::session::{Sender, Session, Stage};
-use crate::stamp::{Scanner, Schedule, write_update};
+use crate::schedule::Schedule;
+use crate::sender::Sender;
+use crate::session::{JOIN_ACK, Session, Stage};
+use crate::stamp::Scanner;
 use crate::tally::{Tally, count_reason};
-use crate::walk::Walk;
 use crate::websocket::opcode;
+use crate::witness::Scene;
 
-/// Sessions of one core that connect at the same time.
+/// Sessions of one core that connect at the same time if all come as fast as they can.
 const CONNECTS_AT_ONCE: usize = 32;
+/// The same if they come at times of their own: only a server that is far behind makes anybody wait.
+const CONNECTS_AT_ONCE_IN_RAMP: usize = 2_048;
 /// How long one session may take to connect and join.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of the buffer that a core's sessions read into. It grows if a frame is longer.
 const SCRATCH_BYTES: usize = 256 * 1024;
-/// Poses sent in one go before arrivals are looked at again.
-const SENDS_PER_YIELD: usize = 32;
-/// How long everybody moves on after the last pose that counts, so that it arrives under the same load.
-const GRACE: Duration = Duration::from_secs(1);
-
-/// Who is in which room. Users are dealt out to the rooms in turn, so that each room's phases are spread too.
-#[derive(Debug, Clone)]
-pub(crate) struct Crowd {
-    pub(crate) users: u32,
-    pub(crate) rooms: u32,
-    /// What the rooms' names begin with; different for each run.
-    pub(crate) room_prefix: String,
+/// When people arrive: evenly spread from a moment on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ramp {
+    pub(crate) start: Instant,
+    pub(crate) length: Duration,
 }
-
-impl Crowd {
-    pub(crate) fn room_name(&self, room: u32) -> String {
-        format!("{}-{room}", self.room_prefix)
-    }
-
-    pub(crate) fn room(&self, index: u32) -> u32 {
-        index % self.rooms
-    }
-
-    pub(crate) fn share_a_room(&self, a: u32, b: u32) -> bool {
-        self.room(a) == self.room(b)
-    }
-
-    pub(crate) fn place_in_room(&self, index: u32) -> u32 {
-        index / self.rooms
-    }
-
-    /// How many are in the room of the user `index`.
-    pub(crate) fn room_size(&self, index: u32) -> u32 {
-        self.users / self.rooms + u32::from(self.room(index) < self.users % self.rooms)
-    }
-
-    /// How many arrivals one pose of everybody makes.
-    pub(crate) fn deliveries(&self) -> u64 {
-        (0..self.users).map(|index| u64::from(self.room_size(index) - 1)).sum()
-    }
-}
-
-/// A core's arrivals are over when none has come for this long after its last pose…
-const QUIET: Duration = Duration::from_millis(500);
-/// …or after this long, whatever comes.
-const DRAIN_MAX: Duration = Duration::from_secs(10);
 
 /// What every worker is told.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) target: Target,
-    pub(crate) auth: Auth,
+    /// Each is shared by some users; empty if the server wants none.
+    pub(crate) tokens: Arc<[String]>,
     pub(crate) encoding: Encoding,
     pub(crate) crowd: Crowd,
+    pub(crate) board: Board,
     /// How far each session goes before it counts as ready.
     pub(crate) stage: Stage,
     pub(crate) hz: u32,
+    /// `None` if all come as fast as they can.
+    pub(crate) ramp: Option<Ramp>,
+    /// What all random walks follow from.
+    pub(crate) seed: u64,
+    /// Side of the square that people walk in, in metres.
+    pub(crate) side_m: f32,
+    /// The share of people with tracked hands, from 0 to 1.
+    pub(crate) hands: f64,
+    /// Up to how many metres away somebody is near.
+    pub(crate) near_m: f32,
 }
 
-/// What follows once everybody is ready.
+/// What is going on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Phase {
-    /// Not everybody is.
+    /// People come in and stand still.
     Gathering,
-    /// Everybody moves, on this schedule.
+    /// Everybody who is in moves, on this schedule.
     Moving(Schedule),
     /// It is over.
     Over,
@@ -100,8 +77,10 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) crowd: Crowd,
+    pub(crate) board: Board,
+    pub(crate) near_m: f32,
     pub(crate) scanner: Scanner,
-    pub(crate) schedule: OnceCell<Schedule>,
+    pub(crate) schedule: Cell<Option<Schedule>>,
     pub(crate) scratch: RefCell<Vec<u8>>,
     pub(crate) tally: RefCell<Tally>,
     /// When a pose last arrived.
@@ -114,6 +93,10 @@ impl Shared {
             let (start, end) = schedule.window();
             (start..end).contains(&now)
         })
+    }
+
+    pub(crate) fn scene<'a>(&'a self, schedule: &'a Schedule) -> Scene<'a> {
+        Scene { crowd: &self.crowd, board: &self.board, schedule, near_m: self.near_m }
     }
 }
 
@@ -135,8 +118,10 @@ pub(crate) fn run(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let shared = Rc::new(Shared {
         crowd: plan.crowd.clone(),
+        board: plan.board.clone(),
+        near_m: plan.near_m,
         scanner: Scanner::new(),
-        schedule: OnceCell::new(),
+        schedule: Cell::new(None),
         scratch: RefCell::new(vec![0; SCRATCH_BYTES]),
         tally: RefCell::new(Tally::new()),
         last_pose: Cell::new(None),
@@ -153,8 +138,10 @@ async fn drive(
     ready: &SyncSender<Result<(), String>>,
     mut phase: watch::Receiver<Phase>,
 ) {
+    let mut pacer = Pacer::new(shared, &plan, &indices);
     let plan = Rc::new(plan);
-    let turns = Rc::new(Semaphore::new(CONNECTS_AT_ONCE));
+    let at_once = if plan.ramp.is_some() { CONNECTS_AT_ONCE_IN_RAMP } else { CONNECTS_AT_ONCE };
+    let turns = Rc::new(Semaphore::new(at_once));
     let (arrived, mut arrivals) = mpsc::channel(indices.len().max(1));
     let mut users = tokio::task::JoinSet::new();
     for &index in &indices {
@@ -167,24 +154,31 @@ async fn drive(
             phase.clone(),
         ));
     }
-    let mut senders = Vec::with_capacity(indices.len());
-    while senders.len() < indices.len() {
-        match arrivals.recv().await {
-            Some(Ok(sender)) => senders.push(sender),
-            // Nobody listens any more if another core has failed before.
-            Some(Err(reason)) => return drop(ready.send(Err(reason))),
-            None => return drop(ready.send(Err("a session broke off".to_owned()))),
+    let senders = pacer.senders.clone();
+    let gather = async {
+        for _ in &indices {
+            match arrivals.recv().await {
+                Some(Ok(sender)) => {
+                    let at = indices.binary_search(&sender.index).expect("it is one of them");
+                    senders.borrow_mut()[at] = Some(sender);
+                }
+                // Nobody listens any more if another core has failed before.
+                Some(Err(reason)) => return drop(ready.send(Err(reason))),
+                None => return drop(ready.send(Err("a session broke off".to_owned()))),
+            }
         }
-    }
-    let _ = ready.send(Ok(()));
-    senders.sort_by_key(|sender| sender.index);
-    let moving = phase.wait_for(|phase| !matches!(phase, Phase::Gathering)).await.map(|phase| *phase);
-    if let Ok(Phase::Moving(schedule)) = moving {
-        shared.schedule.get_or_init(|| schedule);
-        pace(shared, &schedule, &senders, plan.hz).await;
-        drain(shared).await;
         let _ = ready.send(Ok(()));
-    }
+    };
+    let mut phases = phase.clone();
+    let pace = async {
+        let begun = phases.wait_for(|phase| !matches!(phase, Phase::Gathering)).await.is_ok();
+        if begun && matches!(*phase.borrow(), Phase::Moving(_)) {
+            pacer.run(shared, &mut phases).await;
+            drain(shared).await;
+            let _ = ready.send(Ok(()));
+        }
+    };
+    tokio::join!(gather, pace);
     // A closed channel ends it as well.
     let _ = phase.wait_for(|phase| matches!(phase, Phase::Over)).await;
     while users.join_next().await.is_some() {}
@@ -199,6 +193,9 @@ async fn live(
     arrived: mpsc::Sender<Result<Rc<Sender>, String>>,
     mut phase: watch::Receiver<Phase>,
 ) {
+    if let Some(Ramp { start, length }) = plan.ramp {
+        tokio::time::sleep_until((start + length * index / plan.crowd.users).into()).await;
+    }
     let entered = {
         let _turn = turns.acquire().await;
         tokio::time::timeout(JOIN_TIMEOUT, enter(&shared, &plan, index)).await
@@ -221,12 +218,9 @@ async fn live(
     session.settle();
 }
 
-/// Logs in, connects, and joins if the plan goes that far.
+/// Connects, and joins if the plan goes that far.
 async fn enter(shared: &Rc<Shared>, plan: &Plan, index: u32) -> Result<Session> {
-    let token = match plan.auth {
-        Auth::Login => Some(plan.target.login(&format!("load {index}")).await?),
-        Auth::None => None,
-    };
+    let token = plan.tokens.get(index as usize % plan.tokens.len().max(1));
     let started = Instant::now();
     let mut session = Session::open(shared, &plan.target, index).await?;
     session.reach(Stage::Greeted).await.map_err(anyhow::Error::msg)?;
@@ -241,73 +235,11 @@ async fn enter(shared: &Rc<Shared>, plan: &Plan, index: u32) -> Result<Session> 
         let started = Instant::now();
         let room = plan.crowd.room_name(plan.crowd.room(index));
         let join = serde_json::json!(["join-room", { "roomId": room, "encoding": plan.encoding.as_str() }]);
-        session.sender().send(opcode::TEXT, format!("42{join}").as_bytes())?;
+        // Only binary frames need the answer; a server of another kind may know no acks.
+        let ack = if plan.encoding == Encoding::Binary { JOIN_ACK.to_string() } else { String::new() };
+        session.sender().send(opcode::TEXT, format!("42{ack}{join}").as_bytes())?;
         session.reach(Stage::Joined).await.map_err(anyhow::Error::msg)?;
         shared.tally.borrow_mut().join.record(started.elapsed());
     }
     Ok(session)
-}
-
-/// Sends everybody's poses when they are due; one that is late is sent at once and never left out for it.
-async fn pace(shared: &Shared, schedule: &Schedule, senders: &[Rc<Sender>], hz: u32) {
-    let mut random = SmallRng::seed_from_u64(u64::from(senders.first().map_or(0, |sender| sender.index)));
-    let mut walks: Vec<Walk> = senders.iter().map(|_| Walk::new(&mut random, hz)).collect();
-    let mut text = Vec::new();
-    let mut sends = 0;
-    for number in 0..schedule.end_of_sending(GRACE) {
-        for (sender, walk) in senders.iter().zip(&mut walks) {
-            let due = schedule.due(sender.index, number);
-            let mut now = Instant::now();
-            if due > now {
-                tokio::time::sleep_until(due.into()).await;
-                now = Instant::now();
-                sends = 0;
-            } else if sends >= SENDS_PER_YIELD {
-                tokio::task::yield_now().await;
-                now = Instant::now();
-                sends = 0;
-            }
-            sends += 1;
-            if sender.closed.get() {
-                continue;
-            }
-            text.clear();
-            write_update(&walk.step(&mut random), sender.index, number, &mut text);
-            // An error is the reader's to find and to count.
-            let sent = sender.send_volatile(&text).unwrap_or(false);
-            if schedule.counts(number) {
-                let mut tally = shared.tally.borrow_mut();
-                *(if sent { &mut tally.sent } else { &mut tally.not_sent }) += 1;
-                tally.lateness.record(now.saturating_duration_since(due));
-            }
-        }
-    }
-}
-
-/// Waits until what is on its way has arrived: a server that is behind must not lose by it.
-async fn drain(shared: &Shared) {
-    let sent = Instant::now();
-    while sent.elapsed() < DRAIN_MAX && sent.max(shared.last_pose.get().unwrap_or(sent)).elapsed() < QUIET {
-        tokio::time::sleep(QUIET / 10).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn everybody_has_a_place_in_a_room() {
-        for (users, rooms) in [(100, 1), (10, 3), (3, 3)] {
-            let crowd = Crowd { users, rooms, room_prefix: "test".to_owned() };
-            for room in 0..rooms {
-                let places: Vec<u32> =
-                    (0..users).filter(|&u| crowd.room(u) == room).map(|u| crowd.place_in_room(u)).collect();
-                assert_eq!(places, (0..crowd.room_size(room)).collect::<Vec<_>>(), "{users} in {rooms}");
-            }
-            let pairs = (0..users).flat_map(|a| (0..users).map(move |b| (a, b)));
-            let deliveries = pairs.filter(|&(a, b)| a != b && crowd.share_a_room(a, b)).count();
-            assert_eq!(crowd.deliveries(), deliveries as u64);
-        }
-    }
 }

@@ -1,8 +1,11 @@
-//! A relay that does exactly what it is told: it delays, loses, repeats or hangs up.
+//! A relay that does exactly what it is told: it delays, loses, repeats or hangs up. Whoever joins with the encoding
+//! `binary` is served in binary: each pose goes out at once, in a pose frame of its own.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use protocol::frame::{Cell32, FrameHeader, FrameWriter, decode_pose};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::{Bytes, Message};
@@ -12,6 +15,9 @@ use futures_util::{SinkExt, StreamExt};
 
 /// Messages that wait for one client. Full: the test is broken.
 const QUEUE: usize = 4_096;
+
+/// Bytes of `room-users`: as in a room of thousands, more than a client reads at a time.
+const ROOM_USERS_BYTES: usize = 1_200_000;
 
 /// What happens to poses.
 #[derive(Clone, Copy)]
@@ -26,11 +32,26 @@ pub(crate) struct Behaviour {
     pub(crate) to_sender: bool,
     /// After how many poses of a client its connection is closed.
     pub(crate) hang_up_after: Option<u64>,
+    /// The slot that goes out for a slot, in binary.
+    pub(crate) slot: fn(u16) -> u16,
+    /// What is done to a pose frame before it goes out.
+    pub(crate) spoil: fn(&mut Vec<u8>),
+    /// A rate that whoever joins is told of.
+    pub(crate) rate_hz: Option<u32>,
 }
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { delay: Duration::ZERO, keep: |_| true, copies: 1, to_sender: false, hang_up_after: None }
+        Self {
+            delay: Duration::ZERO,
+            keep: |_| true,
+            copies: 1,
+            to_sender: false,
+            hang_up_after: None,
+            slot: |slot| slot,
+            spoil: |_| {},
+            rate_hz: None,
+        }
     }
 }
 
@@ -38,12 +59,28 @@ impl Default for Behaviour {
 #[derive(Clone)]
 pub(crate) struct Scripted {
     behaviour: Behaviour,
-    members: Arc<Mutex<Vec<mpsc::Sender<String>>>>,
+    members: Arc<Mutex<Vec<mpsc::Sender<Vec<Message>>>>>,
+    /// Pose frames so far.
+    ticks: Arc<AtomicU32>,
+    /// Poses so far, and how many of them came before the last to join.
+    poses: Arc<AtomicU32>,
+    poses_before_last_join: Arc<AtomicU32>,
 }
 
 impl Scripted {
     pub(crate) fn new(behaviour: Behaviour) -> Self {
-        Self { behaviour, members: Arc::default() }
+        Self {
+            behaviour,
+            members: Arc::default(),
+            ticks: Arc::default(),
+            poses: Arc::default(),
+            poses_before_last_join: Arc::default(),
+        }
+    }
+
+    /// How many poses came before the last to join.
+    pub(crate) fn poses_before_last_join(&self) -> u32 {
+        self.poses_before_last_join.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn serve(self, listener: TcpListener) {
@@ -68,32 +105,74 @@ impl Scripted {
         let _ = socket.send(Message::Ping(Bytes::from_static(b"hello"))).await;
         loop {
             tokio::select! {
-                Some(text) = queued.recv() => say(&mut socket, &text).await,
+                Some(messages) = queued.recv() => {
+                    for message in messages {
+                        let _ = socket.send(message).await;
+                    }
+                }
                 message = socket.next() => match message {
                     Some(Ok(Message::Text(text))) if text.starts_with("40") => say(&mut socket, r#"40{"sid":"y"}"#).await,
-                    Some(Ok(Message::Text(text))) if text.starts_with("42[\"join-room\"") => {
-                        say(&mut socket, r#"42["room-users",[]]"#).await;
+                    Some(Ok(Message::Text(text))) if text.contains("[\"join-room\"") => {
+                        self.welcome(&mut socket, own, &text).await;
                     }
-                    Some(Ok(Message::Text(text))) if text.starts_with("42[\"update-position\"") => {
+                    Some(Ok(message)) => {
+                        let Some(relayed) = self.relayed(own, &message) else { continue };
                         if self.behaviour.hang_up_after == Some(poses) {
                             return;
                         }
-                        self.relay(own, poses, &text);
+                        self.relay(own, poses, relayed);
                         poses += 1;
+                        self.poses.fetch_add(1, Ordering::Relaxed);
                     }
-                    Some(Ok(_)) => {}
                     Some(Err(_)) | None => return,
                 },
             }
         }
     }
 
-    fn relay(&self, own: usize, number: u64, text: &str) {
+    async fn welcome(&self, socket: &mut WebSocketStream<TcpStream>, own: usize, join: &str) {
+        self.poses_before_last_join.store(self.poses.load(Ordering::Relaxed), Ordering::Relaxed);
+        // Whoever wants an answer asks with this id.
+        if join.starts_with("420[") {
+            say(socket, &format!(r#"430[{{"ok":true,"slot":{},"epoch":0,"tickHz":20}}]"#, slot_of(own)))
+                .await;
+        }
+        let long_name = "x".repeat(ROOM_USERS_BYTES);
+        say(socket, &format!(r#"42["room-users",[{{"id":"{long_name}"}}]]"#)).await;
+        if let Some(hz) = self.behaviour.rate_hz {
+            say(socket, &format!(r#"42["room-rate",{{"tickHz":{hz}}}]"#)).await;
+        }
+    }
+
+    /// What goes out for a message, if that is a pose.
+    fn relayed(&self, own: usize, message: &Message) -> Option<Vec<Message>> {
+        match message {
+            Message::Text(text) if text.starts_with("42[\"update-position\"") => {
+                Some(vec![Message::text(text.replace("update-position", "user-moved"))])
+            }
+            // The text before it says only that it comes.
+            Message::Binary(bytes) => {
+                let pose = decode_pose(bytes).expect("loadtest sends poses");
+                let mut frame = Vec::new();
+                let tick = self.ticks.fetch_add(1, Ordering::Relaxed);
+                let mut writer = FrameWriter::new(FrameHeader { flags: 0, tick, time_ms: 0 }, &mut frame);
+                let mut group = writer.group(Cell32::nearest(pose.head.position));
+                group.entry((self.behaviour.slot)(slot_of(own)), &pose);
+                group.finish();
+                writer.finish();
+                (self.behaviour.spoil)(&mut frame);
+                let announcement = r#"451-["pose-frame",{"_placeholder":true,"num":0}]"#;
+                Some(vec![Message::text(announcement), Message::binary(frame)])
+            }
+            _ => None,
+        }
+    }
+
+    fn relay(&self, own: usize, number: u64, messages: Vec<Message>) {
         let Behaviour { delay, keep, copies, to_sender, .. } = self.behaviour;
         if !keep(number) {
             return;
         }
-        let text = text.replace("update-position", "user-moved");
         let members = self.members.lock().expect("no test panics with it").clone();
         // Each pose has a task of its own, and its sender may have left by then.
         tokio::spawn(async move {
@@ -103,11 +182,16 @@ impl Scripted {
             }
             for (_, member) in members.iter().enumerate().filter(|(member, _)| to_sender || *member != own) {
                 for _ in 0..copies {
-                    let _ = member.try_send(text.clone());
+                    let _ = member.try_send(messages.clone());
                 }
             }
         });
     }
+}
+
+/// Slots are not the members' numbers in order of arrival, nor small.
+fn slot_of(member: usize) -> u16 {
+    40_000 - 7 * member as u16
 }
 
 async fn say(socket: &mut WebSocketStream<TcpStream>, text: &str) {
