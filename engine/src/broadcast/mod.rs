@@ -57,20 +57,25 @@ impl TickPoses {
         budget: usize,
         base: Section,
         near: Section,
-        mut viewpoints: Vec<(Viewpoint, u16)>,
+        viewpoints: &[(Viewpoint, u16)],
     ) -> Self {
         let mut poses =
             Self { header, options, budget, base, near, groups: Vec::new(), group_of: Vec::new() };
-        if poses.near.grid().is_empty() && viewpoints.iter().all(|(from, _)| from.is_unlimited()) {
+        // Whoever sees as far as the room reaches, where nothing is left for near, sees the same from anywhere.
+        let has_near = !poses.near.grid().is_empty();
+        let from = |viewpoint: Viewpoint| (has_near || !viewpoint.is_unlimited()).then_some(viewpoint);
+        if viewpoints.iter().all(|(viewpoint, _)| from(*viewpoint).is_none()) {
             poses.groups.push(Group::default());
             return poses;
         }
-        viewpoints.sort_unstable();
-        let slots = viewpoints.iter().map(|(_, slot)| usize::from(*slot) + 1).max().unwrap_or(0);
+        let mut viewers: Vec<(Option<Viewpoint>, u16)> =
+            viewpoints.iter().map(|(viewpoint, slot)| (from(*viewpoint), *slot)).collect();
+        viewers.sort_unstable();
+        let slots = viewers.iter().map(|(_, slot)| usize::from(*slot) + 1).max().unwrap_or(0);
         poses.group_of.resize(slots, NO_GROUP);
-        for viewers in viewpoints.chunk_by(|(one, _), (other, _)| one == other) {
+        for viewers in viewers.chunk_by(|(one, _), (other, _)| one == other) {
             let group = poses.groups.len() as u16;
-            poses.groups.push(Group { from: Some(viewers[0].0), ..Group::default() });
+            poses.groups.push(Group { from: viewers[0].0, ..Group::default() });
             for (_, slot) in viewers {
                 poses.group_of[usize::from(*slot)] = group;
             }
@@ -98,8 +103,8 @@ impl TickPoses {
     pub fn json(&self, slot: u16) -> Option<TickView<'_>> {
         let group = self.group(slot)?;
         let share = group.json.get_or_init(|| match group.from {
-            None => JsonShare::whole(&self.base),
-            Some(from) => JsonShare::of(&self.parts(from)),
+            None if !self.base.has_repeated_text() => JsonShare::whole(&self.base),
+            _ => JsonShare::of(&self.parts_of(group)),
         });
         share.as_ref()?.view(slot)
     }
@@ -124,19 +129,24 @@ impl TickPoses {
 
     fn parts_of(&self, group: &Group) -> Vec<Part<'_>> {
         match group.from {
-            None => vec![Part { section: &self.base, runs: None }],
+            None => vec![Part { section: &self.base, runs: None, repeats_text: false }],
             Some(from) => self.parts(from),
         }
     }
 
     fn parts(&self, from: Viewpoint) -> Vec<Part<'_>> {
         let runs = (!from.is_unlimited()).then(|| select_within(self.base.grid(), from));
-        let base = Part { section: &self.base, runs };
+        let repeats_text = runs.is_some();
+        let base = Part { section: &self.base, runs, repeats_text };
         if self.near.grid().is_empty() {
             return vec![base];
         }
         let budget = self.budget.saturating_sub(base.frame_bytes());
         let near = select_near(self.near.grid(), from, &self.options, self.header.tick, budget);
-        vec![base, Part { section: &self.near, runs: Some(near) }]
+        vec![base, Part { section: &self.near, runs: Some(near), repeats_text: false }]
     }
 }
+
+#[cfg(all(test, not(loom_model)))]
+#[allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+mod tests;

@@ -8,7 +8,7 @@ use protocol::Pose;
 use protocol::frame::{Cell32, FrameWriter, GROUP_HEADER_BYTES, GroupWriter, encode_entry};
 use protocol::outgoing::{FrameSpan, TextFrames};
 
-use crate::interest::{Grid, Run};
+use crate::interest::{Grid, Run, Shown};
 
 /// About how long one user's pose is as JSON, with its envelope; only a hint for buffers.
 pub(super) const POSE_JSON_BYTES: usize = 200;
@@ -22,6 +22,9 @@ pub struct Wanted {
     pub batch: bool,
     /// A `pose-frame` for all.
     pub binary: bool,
+    /// Somebody who takes text sees less than all of the room. It may come upon people who have long stood still, so that
+    /// text has repetitions for it too.
+    pub repeated_text: bool,
 }
 
 /// What is known of the members that a section shows.
@@ -42,6 +45,7 @@ pub struct Section {
     groups: OnceLock<(u16, Vec<u8>)>,
     json: Option<JsonTexts>,
     batch: Option<Texts>,
+    has_repeated_text: bool,
 }
 
 /// A packet for each entry, framed; an empty span for those that text leaves out.
@@ -69,12 +73,13 @@ impl Texts {
 impl Section {
     /// Encodes the members of `grid`.
     pub fn encode(grid: Grid, members: &impl Members, wanted: Wanted) -> Self {
-        let mut section = Self { grid, ..Self::default() };
+        let mut section = Self { grid, has_repeated_text: wanted.repeated_text, ..Self::default() };
         if wanted.binary {
             section.binary = section.encode_binary(members);
         }
-        section.json = wanted.json.then(|| section.encode_json(members));
-        section.batch = wanted.batch.then(|| section.encode_batch(members));
+        let has_text = |entry: &Shown| entry.is_news || wanted.repeated_text;
+        section.json = wanted.json.then(|| section.encode_json(members, has_text));
+        section.batch = wanted.batch.then(|| section.encode_batch(members, has_text));
         section
     }
 
@@ -92,11 +97,11 @@ impl Section {
         out
     }
 
-    fn encode_json(&self, members: &impl Members) -> JsonTexts {
+    fn encode_json(&self, members: &impl Members, has_text: impl Fn(&Shown) -> bool) -> JsonTexts {
         let mut frames = TextFrames::with_capacity(self.grid.entries().len() * POSE_JSON_BYTES);
         let mut spans = Vec::with_capacity(self.grid.entries().len());
         for entry in self.grid.entries() {
-            if !entry.is_news {
+            if !has_text(entry) {
                 let end = frames.len() as u32;
                 spans.push(FrameSpan { start: end, end, text_start: end });
                 continue;
@@ -111,14 +116,14 @@ impl Section {
         JsonTexts { buffer: frames.finish(), spans }
     }
 
-    fn encode_batch(&self, members: &impl Members) -> Texts {
+    fn encode_batch(&self, members: &impl Members, has_text: impl Fn(&Shown) -> bool) -> Texts {
         let entries = self.grid.entries();
         let mut texts = Texts {
             bytes: Vec::with_capacity(entries.len() * POSE_JSON_BYTES),
             ends: Vec::with_capacity(entries.len()),
         };
         for entry in entries {
-            if entry.is_news {
+            if has_text(entry) {
                 texts.bytes.push(b'{');
                 texts.bytes.extend_from_slice(members.ids_json(entry.slot).as_bytes());
                 members.pose(entry.slot).write_json_members(&mut texts.bytes);
@@ -137,6 +142,11 @@ impl Section {
     /// The slot of an entry.
     pub(super) fn slot(&self, entry: usize) -> u16 {
         self.grid.entries()[entry].slot
+    }
+
+    /// Whether there may be text of what is no news.
+    pub(super) fn has_repeated_text(&self) -> bool {
+        self.has_repeated_text
     }
 
     pub(super) fn json(&self) -> Option<&JsonTexts> {

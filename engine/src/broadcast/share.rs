@@ -16,6 +16,8 @@ pub(super) struct Part<'a> {
     pub(super) section: &'a Section,
     /// `None`: all.
     pub(super) runs: Option<Vec<Run>>,
+    /// Text has what is no news as well.
+    pub(super) repeats_text: bool,
 }
 
 impl Part<'_> {
@@ -24,6 +26,12 @@ impl Part<'_> {
         let runs = self.runs.as_deref().unwrap_or_default().iter().cloned();
         let all = self.runs.is_none().then_some(all);
         runs.chain(all).flat_map(|run| run.start as usize..run.end as usize)
+    }
+
+    /// The entries that text has.
+    fn text_entries(&self) -> impl Iterator<Item = usize> + '_ {
+        let shown = self.section.grid().entries();
+        self.entries().filter(move |entry| self.repeats_text || shown[*entry].is_news)
     }
 
     fn count(&self) -> usize {
@@ -51,7 +59,7 @@ pub(super) struct JsonShare {
 }
 
 impl JsonShare {
-    /// Everything in a section, where it lies.
+    /// Everything in a section that has text, where it lies.
     pub(super) fn whole(section: &Section) -> Option<Self> {
         let json = section.json()?;
         let (slots, spans): (Vec<u16>, Vec<FrameSpan>) = (json.spans.iter().enumerate())
@@ -68,11 +76,8 @@ impl JsonShare {
         let mut buffer = Vec::with_capacity(count * super::section::POSE_JSON_BYTES);
         for part in parts {
             let json = part.section.json()?;
-            for entry in part.entries() {
+            for entry in part.text_entries() {
                 let span = json.spans[entry];
-                if span.start == span.end {
-                    continue;
-                }
                 let moved = |at: u32| at - span.start + buffer.len() as u32;
                 spans.push(FrameSpan {
                     start: moved(span.start),
@@ -112,13 +117,10 @@ impl BatchShare {
         let (mut slots, mut items, mut ends) = (Vec::new(), Vec::new(), Vec::new());
         for part in parts {
             let batch = part.section.batch()?;
-            for entry in part.entries() {
-                let text = &batch.bytes[batch.range(entry)];
-                if !text.is_empty() {
-                    items.extend_from_slice(text);
-                    slots.push(part.section.slot(entry));
-                    ends.push(items.len());
-                }
+            for entry in part.text_entries() {
+                items.extend_from_slice(&batch.bytes[batch.range(entry)]);
+                slots.push(part.section.slot(entry));
+                ends.push(items.len());
             }
         }
         let FrameHeader { tick, time_ms, .. } = header;

@@ -110,6 +110,13 @@ impl Grid {
         end_of(entries.start)..end_of(entries.end)
     }
 
+    /// The end of as many of these entries, from the first one on, as take no more than `bytes`.
+    pub fn end_within(&self, entries: Range<u32>, bytes: usize) -> u32 {
+        let limit = self.byte_range(0..entries.start).end + bytes;
+        let ends = &self.ends[entries.start as usize..entries.end as usize];
+        entries.start + ends.partition_point(|end| *end as usize <= limit) as u32
+    }
+
     /// Those of a cell's entries that moved within the last `period` ticks.
     pub fn moved_within(&self, run: CellRun, period: u8) -> Range<u32> {
         let entries = &self.entries[run.start as usize..run.end as usize];

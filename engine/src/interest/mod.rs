@@ -17,3 +17,7 @@ pub use cell::{CELL_EDGE_M, Cell, layers_within, rings_within};
 pub use grid::{CellRun, Grid, Shown};
 pub use select::{Run, Viewpoint, select_near, select_within};
 pub use tracks::{Plan, Tracks};
+
+#[cfg(all(test, not(loom_model)))]
+#[allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+mod tests;

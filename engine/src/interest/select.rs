@@ -73,44 +73,33 @@ pub fn select_near(
     let mut runs: Vec<Run> =
         due.into_iter().filter(|(class, _)| *class < whole).map(|(_, run)| run).collect();
     let turn = tick / u32::from(periods[whole]);
-    take_turns(near, &in_part, turn, bytes[whole], left, &mut runs);
+    take_turns(near, &in_part, turn, left, &mut runs);
     runs
 }
 
-/// Takes as many entries of `from`, which are `bytes` together, as fit into `budget`: others at each turn, until all
-/// have had theirs.
-fn take_turns(grid: &Grid, from: &[Run], turn: u32, bytes: usize, budget: usize, runs: &mut Vec<Run>) {
-    let count: u32 = from.iter().map(|run| run.len() as u32).sum();
-    let share = (u64::from(count) * budget as u64 / bytes.max(1) as u64) as u32;
-    if share == 0 {
-        return;
-    }
-    let mut skip = (u64::from(turn) * u64::from(share) % u64::from(count)) as u32;
-    let (mut wanted, mut left) = (share, budget);
-    // Once around, and the beginning again for what was skipped.
-    for run in from.iter().chain(from) {
-        let length = run.len() as u32;
-        if skip >= length {
-            skip -= length;
-            continue;
-        }
-        let start = run.start + skip;
-        skip = 0;
-        let mut end = run.end.min(start + wanted);
-        let room = left.saturating_sub(GROUP_HEADER_BYTES);
-        while end > start && grid.bytes(start..end) > room {
-            end -= 1;
-        }
-        if end == start {
-            return;
-        }
-        left -= GROUP_HEADER_BYTES + grid.bytes(start..end);
-        wanted -= end - start;
-        runs.push(start..end);
-        if wanted == 0 {
-            return;
+/// Cuts `from` into parts, each as much as fits into `budget`, and takes the one whose turn it is.
+fn take_turns(grid: &Grid, from: &[Run], turn: u32, budget: usize, runs: &mut Vec<Run>) {
+    let mut pieces: Vec<(u32, Run)> = Vec::new();
+    let (mut part, mut left) = (0, budget);
+    for run in from {
+        let mut start = run.start;
+        while start < run.end {
+            let room = left.saturating_sub(GROUP_HEADER_BYTES);
+            let end = grid.end_within(start..run.end, room);
+            if end > start {
+                left = room - grid.bytes(start..end);
+                pieces.push((part, start..end));
+                start = end;
+            } else if left == budget {
+                // Not even one fits.
+                return;
+            } else {
+                (part, left) = (part + 1, budget);
+            }
         }
     }
+    let parts = part + 1;
+    runs.extend(pieces.into_iter().filter(|(part, _)| *part == turn % parts).map(|(_, run)| run));
 }
 
 /// Those of `base`, whose cells are blocks, that are within a viewer's radius.

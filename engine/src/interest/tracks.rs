@@ -42,6 +42,8 @@ pub struct Tracks {
     blocks: HashMap<Cell, u32>,
     /// Where the sweep over those who have moved goes on.
     cursor: usize,
+    /// Where the repetition of everybody goes on, as a part of its circle.
+    phase: u32,
 }
 
 /// Who is shown in a tick.
@@ -158,12 +160,14 @@ impl Tracks {
     /// lost, so that everybody is repeated once a second even if it is no news.
     pub fn plan(&mut self, tick: u32, hz: u32, budget: usize, longest: u8, repeats: bool) -> Plan {
         let mut plan = Plan::default();
-        let period = self.repeat_period(hz, budget);
-        let turn = tick as usize % period;
-        let whole = self.bytes_of(|slot, track| track.is_news || (repeats && slot % period == turn));
+        let (from, step) = (self.phase, self.repeat_step(hz, budget));
+        // Wrapped, a step that is the whole circle ends where it began.
+        self.phase = from.wrapping_add(step as u32);
+        let is_in_turn = |slot: usize| u64::from(phase_of(slot).wrapping_sub(from)) < step;
+        let whole = self.bytes_of(|slot, track| track.is_news || (repeats && is_in_turn(slot)));
         let is_whole = whole <= budget;
         let mut shown = 0;
-        for slot in (turn..self.tracks.len()).step_by(period) {
+        for slot in (0..self.tracks.len()).filter(|slot| is_in_turn(*slot)) {
             shown += self.show(slot, tick, repeats, &mut plan);
         }
         if is_whole {
@@ -181,13 +185,16 @@ impl Tracks {
         plan
     }
 
-    /// In how many ticks everybody is repeated once: those of a second, if a tick's share of it is not too large.
-    fn repeat_period(&self, hz: u32, budget: usize) -> usize {
-        let hz = hz as usize;
+    /// By how much of its circle the repetition goes on in a tick: around once a second, if a tick's share of everybody
+    /// is not too large. Where members stand on the circle depends on nothing that changes, so that nobody waits longer
+    /// because others come or the rate is another.
+    fn repeat_step(&self, hz: u32, budget: usize) -> u64 {
         let entries: usize = self.present().map(|track| usize::from(track.bytes)).sum();
-        let per_tick = entries.div_ceil(hz) + self.header_bytes(self.tracks.len().div_ceil(hz));
+        let per_tick =
+            entries.div_ceil(hz as usize) + self.header_bytes(self.tracks.len().div_ceil(hz as usize));
         let allowed = (budget * REPEAT_SHARE.0 / REPEAT_SHARE.1).max(1);
-        hz * per_tick.div_ceil(allowed).max(1)
+        let ticks = u64::from(hz) * per_tick.div_ceil(allowed).max(1) as u64;
+        (1_u64 << u32::BITS).div_ceil(ticks)
     }
 
     /// Goes on showing those who have moved to everybody, in turns, until `share` bytes are used. `used` of them are,
@@ -215,6 +222,12 @@ impl Tracks {
         track.is_news = false;
         usize::from(track.bytes)
     }
+}
+
+/// Where a slot stands on the circle of repetition. Multiples of the golden ratio: however many slots there are, they are
+/// spread evenly.
+fn phase_of(slot: usize) -> u32 {
+    (slot as u32).wrapping_mul(0x9E37_79B1)
 }
 
 impl Track {

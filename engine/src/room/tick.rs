@@ -30,12 +30,8 @@ impl<S: Clone> Room<S> {
     pub(super) fn tick_poses(&mut self, now: Time, effects: &mut Vec<Effect<S>>) {
         self.tick = self.tick.wrapping_add(1);
         self.take_moved();
-        let wants = |encoding: Encoding| self.encodings.0[encoding as usize] > 0;
-        let wanted = Wanted {
-            json: wants(Encoding::Json),
-            batch: wants(Encoding::Batch),
-            binary: wants(Encoding::Binary),
-        };
+        let viewpoints = self.viewpoints();
+        let wanted = self.wanted(&viewpoints);
         let (hz, options) = (self.shared.tick_hz(), self.shared.options.view);
         let budget = (options.budget / hz) as usize;
         let budget = budget.saturating_sub(FRAME_ENVELOPE_BYTES);
@@ -46,7 +42,8 @@ impl<S: Clone> Room<S> {
             self.tracks.refresh();
         }
         let longest = options.periods.as_slice().last().copied().unwrap_or(1);
-        let Plan { base, near, is_full } = self.tracks.plan(self.tick, hz, budget, longest, wanted.binary);
+        let repeats = wanted.binary || wanted.repeated_text;
+        let Plan { base, near, is_full } = self.tracks.plan(self.tick, hz, budget, longest, repeats);
         if base.is_empty() && near.is_empty() {
             return;
         }
@@ -57,8 +54,22 @@ impl<S: Clone> Room<S> {
         let time_ms = now.since(self.shared.epoch).as_millis() as u32;
         let flags = if is_full { FLAG_FULL } else { 0 };
         let header = FrameHeader { flags, tick: self.tick, time_ms };
-        let poses = TickPoses::new(header, options, budget, base, near, self.viewpoints());
+        let poses = TickPoses::new(header, options, budget, base, near, &viewpoints);
         effects.push(Effect::Tick(poses));
+    }
+
+    /// What the tick has to be encoded to.
+    fn wanted(&self, viewpoints: &[(Viewpoint, u16)]) -> Wanted {
+        let wants = |encoding: Encoding| self.encodings.0[encoding as usize] > 0;
+        let is_limited_text = |(from, slot): &(Viewpoint, u16)| {
+            !from.is_unlimited() && self.member(*slot).encoding != Encoding::Binary
+        };
+        Wanted {
+            json: wants(Encoding::Json),
+            batch: wants(Encoding::Batch),
+            binary: wants(Encoding::Binary),
+            repeated_text: viewpoints.iter().any(is_limited_text),
+        }
     }
 
     /// Takes note of whoever has moved since the last tick.

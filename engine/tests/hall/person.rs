@@ -2,7 +2,7 @@
 
 use engine::User;
 use engine::interest::Cell;
-use protocol::event::View;
+use protocol::event::{Encoding, View};
 use protocol::frame::entry_bytes;
 use protocol::view::Point;
 use protocol::{Part, Pose, Rotation};
@@ -16,6 +16,8 @@ pub(crate) struct Person {
     pub(crate) slot: u16,
     pub(crate) generation: u32,
     pub(crate) pose: Pose,
+    /// As of its newest welcome.
+    pub(crate) encoding: Encoding,
     pub(crate) is_moving: bool,
     /// Where it looks from, if not from where it stands.
     pub(crate) looks_from: Option<[f32; 3]>,

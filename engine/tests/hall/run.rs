@@ -1,14 +1,16 @@
 //! A hall as it goes on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine::broadcast::{FRAME_ENVELOPE_BYTES, TickPoses};
+use engine::interest::Cell;
 use engine::room::{Command, Effect, Flush, Room};
 use engine::{RoomOptions, RoomShared, SessionId, TickRate, Time};
 use protocol::Pose;
 use protocol::event::Encoding;
+use protocol::frame::GROUP_HEADER_BYTES;
 
 use super::person::{Person, pose_at, user, view};
 use super::script::{Act, Look, Setup};
@@ -17,7 +19,7 @@ use super::watch::{About, Position, Watch, shown};
 /// People in a hall at once.
 pub(crate) const PEOPLE_MAX: usize = 120;
 /// One of so many is watched: reading everything that everybody is shown takes long.
-const WATCHED: u64 = 12;
+const WATCHED: u64 = 8;
 /// Of a tick's budget, what repeating everybody once a second may take; if it is not enough, a turn takes longer.
 const REPEAT_SHARE: (usize, usize) = (3, 4);
 
@@ -29,6 +31,8 @@ pub(crate) struct Hall {
     pub(crate) tick: u32,
     pub(crate) people: BTreeMap<u64, Person>,
     next_session: u64,
+    /// Slots that have ever been in use.
+    slots: usize,
     /// Stands for a random number.
     steps: u64,
     /// People who may be in it at once.
@@ -47,8 +51,18 @@ impl Hall {
         let now = Time::from_micros(1_000_000_000);
         let shared = RoomShared::detached("hall", options, now);
         let room = Room::new(shared.clone(), 1, Vec::new());
-        let people = BTreeMap::new();
-        Self { setup, shared, room, now, tick: 0, people, next_session: 0, steps: 0, people_max: PEOPLE_MAX }
+        Self {
+            setup,
+            shared,
+            room,
+            now,
+            tick: 0,
+            people: BTreeMap::new(),
+            next_session: 0,
+            slots: 0,
+            steps: 0,
+            people_max: PEOPLE_MAX,
+        }
     }
 
     pub(crate) fn act(&mut self, act: &Act) {
@@ -134,8 +148,8 @@ impl Hall {
         self.shared.table.store(person.slot, person.generation, &pose).unwrap();
     }
 
-    /// One tick, before which everybody who moves has taken a step.
-    fn step(&mut self) {
+    /// Everybody who moves takes a step.
+    pub(crate) fn walk(&mut self) {
         let moving: Vec<u64> =
             self.people.iter().filter(|(_, person)| person.is_moving).map(|(session, _)| *session).collect();
         for session in moving {
@@ -145,6 +159,11 @@ impl Hall {
             let stride = 0.5 + x.abs().max(z.abs()) * f32::EPSILON * 4.0;
             self.put(session, [x + stride * turn.cos(), y, z + stride * turn.sin()]);
         }
+    }
+
+    /// One tick, before which everybody who moves takes a step.
+    fn step(&mut self) {
+        self.walk();
         self.tick();
     }
 
@@ -169,12 +188,14 @@ impl Hall {
                         slot,
                         generation,
                         pose: Pose::INITIAL,
+                        encoding: Encoding::Json,
                         is_moving: true,
                         looks_from: None,
                         radius_m: None,
                         watch: None,
                     };
                     self.people.entry(session).or_insert(person);
+                    self.slots = self.slots.max(usize::from(slot) + 1);
                 }
                 Effect::Flush(flush) => self.welcome(&flush),
                 Effect::Tick(tick) => poses = Some(tick),
@@ -191,8 +212,13 @@ impl Hall {
             .iter()
             .map(|(session, person)| (*session, Position::exact(person.position())))
             .collect();
+        for joined in &flush.joined {
+            self.person(joined.session).encoding = joined.encoding;
+        }
         for joined in flush.joined.iter().filter(|joined| joined.session % WATCHED == 0) {
-            self.person(joined.session).watch = Some(Watch::new(joined.encoding, everybody.clone()));
+            // What is said in a tick is said before its poses.
+            let watch = Watch::new(joined.encoding, self.tick.saturating_sub(1), everybody.clone());
+            self.person(joined.session).watch = Some(watch);
         }
         for watch in self.people.values_mut().filter_map(|person| person.watch.as_mut()) {
             for session in everybody.keys() {
@@ -255,12 +281,16 @@ impl Hall {
         ((self.setup.view.budget / self.setup.hz) as usize).saturating_sub(FRAME_ENVELOPE_BYTES)
     }
 
-    /// How many ticks it takes until everybody has been repeated: a second's, unless that does not fit.
+    /// How many ticks it takes until everybody has been repeated: a second's, unless that does not fit, with the
+    /// headers of the groups that a second's part of all slots may need.
     pub(crate) fn turn_ticks(&self) -> u32 {
-        let everybody: usize = self.people.values().map(Person::bytes).sum();
-        let per_tick = everybody.div_ceil(self.setup.hz as usize);
+        let hz = self.setup.hz as usize;
+        let entries: usize = self.people.values().map(Person::bytes).sum();
+        let blocks: BTreeSet<Cell> =
+            self.people.values().map(|person| Cell::of(person.position()).block()).collect();
+        let headers = GROUP_HEADER_BYTES * blocks.len().min(self.slots.div_ceil(hz));
         let allowed = (self.tick_budget() * REPEAT_SHARE.0 / REPEAT_SHARE.1).max(1);
-        self.setup.hz * per_tick.div_ceil(allowed).max(1) as u32
+        (hz * (entries.div_ceil(hz) + headers).div_ceil(allowed).max(1)) as u32
     }
 
     /// Everybody stands still until everybody must see the truth, and does.
@@ -284,8 +314,8 @@ impl Hall {
                     other.position()
                 );
                 assert!(seen.is(other.position()), "{what}");
-                if watch.encoding == Encoding::Binary {
-                    // Its frames may be lost.
+                if watch.encoding == Encoding::Binary && watch.since + turn <= self.tick {
+                    // Its frames may be lost, so that they are to come again.
                     let shown_at = watch.shown_at.get(&other.session).copied().unwrap_or(0);
                     assert!(shown_at + turn > self.tick, "not repeated: {what}");
                 }

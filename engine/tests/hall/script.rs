@@ -73,20 +73,16 @@ impl Setup {
 
 pub(crate) fn setup(
     hz: impl Strategy<Value = u32>,
-    budget: impl Strategy<Value = u32>,
     radius_m: impl Strategy<Value = Option<f32>>,
 ) -> impl Strategy<Value = Setup> {
-    let width_m = prop_oneof![3.0_f32..12.0, 20.0_f32..300.0, 1_000.0_f32..8_000.0];
+    let width_m = prop_oneof![3.0_f32..12.0, 12.0_f32..60.0, 60.0_f32..300.0, 1_000.0_f32..8_000.0];
     let height_m = prop_oneof![Just(0.0_f32), 2.0_f32..400.0];
     let middle = [-5e5_f32..5e5, -100.0_f32..100.0, -5e5_f32..5e5];
     let middle = prop_oneof![Just([0.0; 3]), middle];
-    (hz, budget, periods(), radius_m, width_m, height_m, middle).prop_map(
-        |(hz, budget, periods, radius_m, width_m, height_m, middle)| Setup {
-            hz,
-            view: ViewOptions { radius_m, periods, budget },
-            width_m,
-            height_m,
-            middle,
+    (hz, periods(), radius_m, width_m, height_m, middle).prop_map(
+        |(hz, periods, radius_m, width_m, height_m, middle)| {
+            let view = ViewOptions { radius_m, periods, ..ViewOptions::default() };
+            Setup { hz, view, width_m, height_m, middle }
         },
     )
 }
@@ -135,7 +131,7 @@ fn act() -> impl Strategy<Value = Act> {
 /// A crowd comes in, then things happen.
 pub(crate) fn acts() -> impl Strategy<Value = Vec<Act>> {
     (vec(join(), 0..110), vec(act(), 0..60)).prop_map(|(mut acts, more)| {
-        acts.push(Act::Tick { times: 2 });
+        acts.push(Act::Tick { times: 12 });
         acts.extend(more);
         acts
     })

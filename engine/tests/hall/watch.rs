@@ -22,6 +22,8 @@ pub(crate) struct Watch {
     pub(crate) picture: BTreeMap<u64, Position>,
     /// The tick at which it was last shown each.
     pub(crate) shown_at: BTreeMap<u64, u32>,
+    /// The last tick before its welcome.
+    pub(crate) since: u32,
     /// Bytes of its frames of the last second.
     bytes: VecDeque<usize>,
 }
@@ -56,8 +58,8 @@ pub(crate) enum About {
 }
 
 impl Watch {
-    pub(crate) fn new(encoding: Encoding, picture: BTreeMap<u64, Position>) -> Self {
-        Self { encoding, picture, shown_at: BTreeMap::new(), bytes: VecDeque::new() }
+    pub(crate) fn new(encoding: Encoding, since: u32, picture: BTreeMap<u64, Position>) -> Self {
+        Self { encoding, picture, shown_at: BTreeMap::new(), since, bytes: VecDeque::new() }
     }
 
     /// Takes note of how much a tick has sent. A second never has more than `budget`, but for some slack.
