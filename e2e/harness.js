@@ -178,10 +178,9 @@ export class Server {
   }
 
   /** A stock client in a room; what it is told on entering is waited for and kept. */
-  async enter(room, { name, transports, encoding } = {}) {
+  async enter(room, { name, transports, encoding, view } = {}) {
     const client = await this.connect({ name, transports });
-    const request = encoding ? { roomId: room, encoding } : { roomId: room };
-    client.joinAnswer = await client.call('join-room', request);
+    client.joinAnswer = await client.call('join-room', { roomId: room, encoding, view });
     if (!client.joinAnswer.ok) throw new Error(`Not let in: ${JSON.stringify(client.joinAnswer)}`);
     client.usersAtJoin = await client.next('room-users');
     client.objectsAtJoin = await client.next('room-objects');

@@ -139,6 +139,20 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
       }
     });
 
+    check('poses may be sent without an acknowledgement, one after the other', async (server) => {
+      const { all } = await mixed(server);
+      const [mover, viewer] = [all[2], all[3]];
+      for (const pose of POSES) {
+        mover.emit('update-position', attachment(pose));
+        await viewer.frames.sees(mover, pose);
+      }
+      for (let n = 0; n < 300; n += 1) mover.emit('update-position', attachment(POSES[n % POSES.length]));
+      mover.emit('update-position', attachment(POSES[3]));
+      await mover.flush();
+      await viewer.frames.sees(mover, POSES[3]);
+      assert.deepEqual(mover.unread('error'), []);
+    });
+
     check('who is alone is shown nobody', async (server) => {
       const room = unique('alone');
       const ada = await enter(server, room, 'binary', 'Ada');
@@ -215,5 +229,63 @@ withServer('binary poses while the transport changes', {}, (check) => {
       assert.equal(engine.transport.name, 'websocket');
       client.close();
     }
+  });
+});
+
+/** The header of a binary pose as the stock client sends it, and others that come to the same. */
+const HEADERS = {
+  'of a pose': '451-["update-position",{"_placeholder":true,"num":0}]',
+  'of a pose with an acknowledgement': '451-5["update-position",{"_placeholder":true,"num":0}]',
+  'of a pose, written with blanks': '451-["update-position", {"num":0, "_placeholder":true}]',
+};
+
+withServer('binary poses that come in pieces', {}, (check) => {
+  const enter = async (server) => {
+    const room = unique('pieces');
+    const viewer = await server.enter(room, { name: 'Viewer', encoding: 'binary' });
+    const frames = new FrameView(viewer);
+    const bystander = await server.enter(room, { name: 'Bystander' });
+    const raw = await server.raw();
+    assertAccepted(await raw.call('join-room', { roomId: room }));
+    const { id } = await viewer.next('user-joined', ({ username }) => username === 'raw');
+    return { viewer, bystander, raw, id, frames };
+  };
+
+  for (const [what, header] of Object.entries(HEADERS)) {
+    check(`a header ${what} and its attachment are a pose`, async (server) => {
+      const { raw, id, frames } = await enter(server);
+      for (const pose of POSES) {
+        raw.send(header);
+        raw.send(attachment(pose));
+        await frames.sees({ id, account: { username: 'raw' } }, pose);
+      }
+    });
+
+    for (const [between, packet] of Object.entries({
+      'an event': '42["time-sync"]',
+      'another header': header,
+      'a pose as JSON': `42${JSON.stringify(['update-position', poseNumber(9)])}`,
+    })) {
+      check(`a header ${what}, then ${between}: that connection is closed, no other`, async (server) => {
+        const { viewer, bystander, raw, id, frames } = await enter(server);
+        raw.send(header);
+        raw.send(packet);
+        raw.send(attachment(POSES[3]));
+        await within(raw.closed, 'the connection to be closed');
+        await viewer.next('user-left', (left) => left === id);
+        bystander.emit('update-position', attachment(POSES[1]));
+        await frames.sees(bystander, POSES[1]);
+        for (const { socket } of [viewer, bystander]) assert.ok(socket.connected);
+        assert.deepEqual(bystander.unread('error'), []);
+      });
+    }
+  }
+
+  check('a heartbeat may come between a header and its attachment', async (server) => {
+    const { raw, id, frames } = await enter(server);
+    raw.send(HEADERS['of a pose']);
+    raw.send('3');
+    raw.send(attachment(POSES[3]));
+    await frames.sees({ id, account: { username: 'raw' } }, POSES[3]);
   });
 });

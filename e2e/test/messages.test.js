@@ -135,11 +135,45 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
       assert.notEqual(failed.error, '');
     });
 
-    check('what is not there yet says so', async (server) => {
+    check('one may look from elsewhere, as far as one likes', async (server) => {
       const { ada } = await three(server);
-      const answer = await ada.call('view', { position: { x: 0, y: 0, z: 0 } });
+      const position = { x: 12.5, y: 0, z: -3 };
+      for (const view of [{ position }, { position, radius: 0 }, { radius: 30.5 }, {}, null]) {
+        assertAccepted(await ada.call('view', view));
+      }
+      assertAccepted(await ada.call('view'));
+    });
+
+    check('a view that makes no sense is refused', async (server) => {
+      const { ada } = await three(server);
+      const at = (members) => ({ position: { x: 0, y: 0, z: 0, ...members } });
+      for (const view of [
+        7,
+        'here',
+        true,
+        { position: 'here' },
+        { position: { x: 1, y: 2 } },
+        at({ y: null }),
+        at({ z: '3' }),
+        at({ x: 1_000_001 }),
+        at({ x: -1e300 }),
+        { radius: -1 },
+        { radius: 1_000_001 },
+        { radius: 'far' },
+      ]) {
+        const answer = await ada.call('view', view);
+        assertRefused(answer);
+        assert.equal(answer.error.code, 'bad_request', JSON.stringify(view));
+      }
+      ada.emit('view', { radius: {} });
+      assert.equal((await ada.next('error')).code, 'bad_request');
+    });
+
+    check('who is in no room has no view of it', async (server) => {
+      const client = await server.connect({ transports });
+      const answer = await client.call('view', { radius: 5 });
       assertRefused(answer);
-      assert.equal(answer.error.code, 'unavailable');
+      assert.equal(answer.error.code, 'not_in_room');
     });
   });
 }

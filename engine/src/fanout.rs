@@ -11,13 +11,13 @@ use protocol::event::Encoding;
 use tokio::sync::mpsc;
 
 use crate::broadcast::TickPoses;
+use crate::delivery::Delivery;
 use crate::directory::RoomShared;
 use crate::engine::Inner;
 use crate::limits::{SENDS_PER_YIELD, STALLED_VIEWER_TIMEOUT};
 use crate::ports::{CloseReason, OutboxError, TickOutcome, TickView};
 use crate::room::{Audience, Entry, Joined};
 use crate::session::Session;
-use crate::shard::delivery::Delivery;
 use crate::time::Time;
 
 /// What a shard hands to a core.
@@ -140,9 +140,16 @@ impl Fanout {
 
     async fn tick(&mut self, room: &RoomShared, poses: &TickPoses, now: Time) {
         let Some(mut viewers) = self.rooms.remove(&room.key) else { return };
-        for viewer in viewers.iter_mut().filter(|viewer| viewer.session.is_seated_in(room)) {
-            let outcome = send_share(viewer, poses);
-            if let Some(outcome) = outcome {
+        // Half of the cores begin at the end: viewers share frames with others on other cores, and so all of them put
+        // some of these together, instead of the first one all.
+        let begins_at_end = self.core % 2 == 1;
+        for turn in 0..viewers.len() {
+            let index = if begins_at_end { viewers.len() - 1 - turn } else { turn };
+            let viewer = &mut viewers[index];
+            if !viewer.session.is_seated_in(room) {
+                continue;
+            }
+            if let Some(outcome) = send_share(viewer, poses) {
                 self.judge(room, viewer, outcome, now);
                 self.pause().await;
             }

@@ -8,6 +8,7 @@
 
 pub mod allowance;
 pub mod broadcast;
+mod delivery;
 pub mod directory;
 pub mod engine;
 pub mod fanout;

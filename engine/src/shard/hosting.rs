@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 
 use protocol::error::{ClientError, ErrorCode};
 
-use super::delivery::Delivery;
 use super::{Deferred, Hosted, JobDone, OpenRoom, Shard, Wake};
+use crate::delivery::Delivery;
 use crate::directory::RoomShared;
 use crate::limits::{MAX_DEFERRED, MAX_UNSTORED};
 use crate::pace::{Pace, RateChange};

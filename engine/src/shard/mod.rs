@@ -4,7 +4,6 @@
 //! wants done. It keeps its rooms' ticks. It never waits for a disk: what is to be stored goes to the store as a
 //! job, and the answer comes back when the job is done.
 
-pub(crate) mod delivery;
 mod hosting;
 mod storing;
 
@@ -17,6 +16,7 @@ use protocol::error::ClientError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::delivery::Delivery;
 use crate::directory::{Lease, RoomShared};
 use crate::engine::Inner;
 use crate::fanout::{CoreFlush, FanoutMessage, Tick};
@@ -27,7 +27,6 @@ use crate::ports::{StoreError, StoredObject};
 use crate::room::{AckId, Command, Effect, Flush, Room, SessionId, StoreEffect, error_packet};
 use crate::session::{Membership, Session};
 use crate::time::Time;
-use delivery::Delivery;
 
 /// What comes into a shard's mailbox.
 pub(crate) enum ShardMessage {

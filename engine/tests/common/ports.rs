@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::{pending, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::ready;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use engine::ports::{
@@ -39,6 +40,27 @@ pub(crate) async fn lagging(work: impl Future<Output = ()>, seed: Option<u64>) {
             stop = None;
         }
         work.as_mut().poll(context)
+    })
+    .await;
+}
+
+/// Runs `work` on a core that needs so many milliseconds each time before it gets on with its work.
+pub(crate) async fn slowed(work: impl Future<Output = ()>, delay_ms: Arc<AtomicU64>) {
+    let mut work = pin!(work);
+    let mut stop: Option<Pin<Box<dyn Future<Output = ()> + Send>>> = None;
+    poll_fn(|context| {
+        if let Some(pause) = &mut stop {
+            ready!(pause.as_mut().poll(context));
+            stop = None;
+            return work.as_mut().poll(context);
+        }
+        let delay = Duration::from_millis(delay_ms.load(Ordering::Relaxed));
+        if delay.is_zero() {
+            return work.as_mut().poll(context);
+        }
+        stop = Some(Box::pin(pass(delay)));
+        context.waker().wake_by_ref();
+        Poll::Pending
     })
     .await;
 }

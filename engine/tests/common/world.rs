@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use engine::{Engine, EngineConfig, RoomDefaults, RoomRequest, Session, User};
 use prometheus_client::registry::Registry;
@@ -9,7 +10,7 @@ use protocol::ClientEvent;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::ports::{MemoryOutbox, MemoryStore, PausedClock, Reading, StorePort, lagging};
+use super::ports::{MemoryOutbox, MemoryStore, PausedClock, Reading, StorePort, lagging, slowed};
 use super::poses::pose_numbered;
 
 /// Shards and fan-outs of an engine under test.
@@ -20,6 +21,8 @@ pub(crate) struct World {
     pub(crate) registry: Registry,
     clock: Arc<PausedClock>,
     tasks: Vec<JoinHandle<()>>,
+    /// Milliseconds that every fan-out needs before it gets on with its work.
+    pub(crate) fanout_delay_ms: Arc<AtomicU64>,
     pub(crate) people: Vec<Person>,
     /// The objects of each room, as they should be: value and version by id.
     pub(crate) objects: BTreeMap<String, BTreeMap<String, (u64, Value)>>,
@@ -54,12 +57,13 @@ impl World {
         let mut registry = Registry::default();
         let (engine, cores) = Engine::new(config, &mut registry);
         let mut tasks = Vec::new();
+        let fanout_delay_ms = Arc::new(AtomicU64::new(0));
         for (core, index) in cores.into_iter().zip(0..) {
             let seed = |half: u64| lag.map(|seed| seed.wrapping_mul(100).wrapping_add(2 * index + half));
             tasks.push(tokio::spawn(lagging(core.shard.run(), seed(0))));
-            tasks.push(tokio::spawn(lagging(core.fanout.run(), seed(1))));
+            tasks.push(tokio::spawn(lagging(slowed(core.fanout.run(), fanout_delay_ms.clone()), seed(1))));
         }
-        Self { engine, registry, clock, tasks, people: Vec::new(), objects: BTreeMap::new() }
+        Self { engine, registry, clock, tasks, fanout_delay_ms, people: Vec::new(), objects: BTreeMap::new() }
     }
 
     pub(crate) fn with_users(max_users: usize) -> Self {
@@ -188,10 +192,13 @@ impl Person {
     /// Sends an event that wants an answer, and returns the answer's id.
     pub(crate) fn emit(&mut self, name: &str, payload: &Value) -> u64 {
         let text = payload.to_string();
-        let event = ClientEvent::parse(name, &text).unwrap().unwrap();
         self.next_ack += 1;
-        if self.session.pay(0, Some(self.next_ack)) {
-            self.session.handle(event, Vec::new(), Some(self.next_ack));
+        let ack = Some(self.next_ack);
+        if self.session.pay(0, ack) {
+            match ClientEvent::parse(name, &text) {
+                Ok(event) => self.session.handle(event.unwrap(), Vec::new(), ack),
+                Err(error) => self.session.refuse(ack, &error),
+            }
         }
         self.next_ack
     }

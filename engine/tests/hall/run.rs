@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use engine::broadcast::{FRAME_ENVELOPE_BYTES, TickPoses};
 use engine::interest::Cell;
+use engine::limits::REFRESH_INTERVAL;
 use engine::room::{Command, Effect, Flush, Room};
 use engine::{RoomOptions, RoomShared, SessionId, TickRate, Time};
 use protocol::Pose;
@@ -101,14 +102,24 @@ impl Hall {
                 person.is_moving = !person.is_moving;
             }
             Act::Teleport { to, .. } => self.put(session, self.setup.point(to)),
-            Act::JoinAgain { encoding, look, .. } => self.ask_in(session, encoding, look),
+            Act::JoinAgain { encoding, look, .. } => {
+                self.ask_in(session, encoding, look);
+                self.refresh();
+            }
             Act::Look { look, .. } => {
                 self.command(session, Command::View(view(look, &self.setup)));
                 let setup = self.setup.clone();
                 self.person(session).look(look, &setup);
+                self.refresh();
             }
             _ => {}
         }
+    }
+
+    /// Life goes on until the next refresh: who looks farther than before is told again what it has missed.
+    fn refresh(&mut self) {
+        let ticks = (REFRESH_INTERVAL * self.setup.hz).as_secs_f64().ceil() as u32;
+        (0..ticks).for_each(|_| self.step());
     }
 
     pub(crate) fn person(&mut self, session: u64) -> &mut Person {

@@ -4,6 +4,7 @@
 //! straight away. What the socket does not take stays queued, and the connection's task goes on when it can.
 
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -190,10 +191,15 @@ impl Wire {
         }
     }
 
-    /// Writes these parts before anything else can be queued, and queues what the socket does not take.
-    fn write_now(&self, queue: &mut Queue, parts: [Bytes; 2]) {
-        let slices = [IoSlice::new(&parts[0]), IoSlice::new(&parts[1])];
-        let mut written = match self.stream.try_write(&slices) {
+    /// Writes these parts of `frames` before anything else can be queued, and queues what the socket does not take.
+    fn write_now(&self, queue: &mut Queue, frames: &Bytes, parts: [Range<usize>; 2]) {
+        let slices = parts.clone().map(|part| IoSlice::new(&frames[part]));
+        let slices = match &parts {
+            [_, after] if after.is_empty() => &slices[..1],
+            [before, _] if before.is_empty() => &slices[1..],
+            _ => &slices[..],
+        };
+        let mut written = match self.stream.try_write(slices) {
             Ok(written) => written,
             Err(error) => {
                 self.stop_writing(&error);
@@ -206,7 +212,7 @@ impl Wire {
             if skipped < part.len() {
                 // A tick that has begun must be finished, whatever the limits: without its rest, what follows
                 // would be taken for it.
-                queue.append(part.slice(skipped..));
+                queue.append(frames.slice(part.start + skipped..part.end));
             }
         }
         self.write(queue);
@@ -250,22 +256,22 @@ impl Outbox for Wire {
         if !queue.frames.is_empty() {
             return Ok(TickOutcome::Skipped);
         }
-        let parts = match *tick {
+        let (frames, parts) = match *tick {
             TickView::Single(packet) => match packet.contiguous() {
-                Some(frames) => [frames.clone(), Bytes::new()],
+                Some(frames) => (frames, [0..frames.len(), 0..0]),
                 None => {
                     queue.push_packet(packet)?;
                     self.write(&mut queue);
                     return Ok(TickOutcome::Sent);
                 }
             },
-            TickView::Packets { buffer, own: None, .. } => [buffer.clone(), Bytes::new()],
+            TickView::Packets { buffer, own: None, .. } => (buffer, [0..buffer.len(), 0..0]),
             TickView::Packets { buffer, spans, own: Some(own) } => {
                 let own = spans[own].frame();
-                [buffer.slice(..own.start), buffer.slice(own.end..)]
+                (buffer, [0..own.start, own.end..buffer.len()])
             }
         };
-        self.write_now(&mut queue, parts);
+        self.write_now(&mut queue, frames, parts);
         Ok(TickOutcome::Sent)
     }
 
