@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
+use crate::colyseus::{MATCHMAKE_BODY, ROOM, Seat, matchmake_path};
 use crate::options::RoomOptions;
 
 /// The longest answer that is read, in bytes.
@@ -92,13 +93,27 @@ impl Target {
         Ok((status, body.to_bytes()))
     }
 
-    /// Opens a WebSocket to Socket.IO's path. What the server has sent already comes along.
+    /// Asks Colyseus for a seat in the room.
+    ///
+    /// # Errors
+    /// If the server offers none.
+    pub(crate) async fn seat(&self) -> Result<Seat> {
+        let (status, answer) = self.post(&matchmake_path(ROOM), None, MATCHMAKE_BODY.to_owned()).await?;
+        ensure!(
+            status == StatusCode::OK,
+            "the request for a seat answered {status}: {}",
+            String::from_utf8_lossy(&answer)
+        );
+        Seat::parse(&answer)
+    }
+
+    /// Opens a WebSocket at `path`. What the server has sent already comes along.
     ///
     /// # Errors
     /// If the server does not switch protocols.
-    pub(crate) async fn open_websocket(&self) -> Result<(TcpStream, Bytes)> {
+    pub(crate) async fn open_websocket(&self, path: &str) -> Result<(TcpStream, Bytes)> {
         let key = generate_key();
-        let request = Request::get("/socket.io/?EIO=4&transport=websocket")
+        let request = Request::get(path)
             .header(HOST, self.authority())
             .header(CONNECTION, "Upgrade")
             .header(UPGRADE, "websocket")

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::crowd::{Board, Crowd};
 use crate::http::Target;
-use crate::options::{Encoding, IdleOptions, RoomOptions};
+use crate::options::{Encoding, IdleOptions, Protocol, RoomOptions};
 use crate::process::Process;
 use crate::session::Stage;
 use crate::steady::{Workers, log_in};
@@ -50,6 +50,7 @@ pub(crate) fn run(options: &IdleOptions) -> Result<IdleReport> {
     let plan = Plan {
         target,
         tokens,
+        protocol: Protocol::Socketio,
         encoding: Encoding::Json,
         crowd,
         board,

@@ -1,14 +1,15 @@
 //! `loadtest`: an independent judge of multiplayer servers.
 //!
 //! It drives real Socket.IO sessions over websocket and counts what arrives, on any server that speaks the
-//! events of `docs/PROTOCOL.md` marked *seed*, and that contract's pose frames if asked to. It shares no code
-//! with the server that it was made for, but for the contract itself. How it measures is written in
+//! events of `docs/PROTOCOL.md` marked *seed*, and that contract's pose frames if asked to; or, to compare with,
+//! sessions of a Colyseus room, of which it counts bytes and messages. It shares no code with the server that it was made for, but for the contract itself. How it measures is written in
 //! `docs/PERFORMANCE.md`.
 //!
 //! Exit status: 0 if all is well; 1 if the server has a fault or misses what was asked for; 2 if the run could
 //! not be completed.
 
 mod binary;
+mod colyseus;
 mod compare;
 mod crowd;
 mod http;
@@ -36,7 +37,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use serde::Serialize;
 
-use crate::options::{Cli, Command, SteadyOptions};
+use crate::options::{Cli, Command, Protocol, SteadyOptions};
 use crate::process::Process;
 use crate::steady::Run;
 
@@ -70,9 +71,18 @@ fn run(cli: Cli) -> Result<bool> {
             Ok(comparison.shortfalls.is_empty())
         }
         None => {
-            let SteadyOptions { url, load, pid, pin, json } = &cli.steady;
+            let SteadyOptions { url, protocol, load, pid, pin, json } = &cli.steady;
             let url = url.as_deref().context("no --url")?;
-            let report = steady::run(&Run { url, load, server: pid.map(Process), cores: pin })?;
+            let run = Run {
+                url,
+                load,
+                protocol: *protocol,
+                // What Colyseus' patches say depends on all that came before them.
+                judged: *protocol != Protocol::Colyseus,
+                server: pid.map(Process),
+                cores: pin,
+            };
+            let report = steady::run(&run)?;
             print(&report, *json)?;
             Ok(report.faults().is_empty())
         }

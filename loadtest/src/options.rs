@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::stamp::SENDERS_MAX;
 
-/// Drives real Socket.IO sessions against a server and counts what arrives.
+/// Drives real sessions against a server and counts what arrives.
 #[derive(Debug, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub(crate) struct Cli {
@@ -26,8 +26,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Hold connections that say nothing, and weigh them.
     Idle(IdleOptions),
-    /// Start two servers in turn on the same core and compare them under the same load.
-    Compare(CompareOptions),
+    /// Start servers in turn on the same core and compare them under the same load.
+    Compare(Box<CompareOptions>),
 }
 
 /// Everybody joins, moves and watches the others.
@@ -36,6 +36,9 @@ pub(crate) struct SteadyOptions {
     /// The server, as http://host:port
     #[arg(long, required = true)]
     pub(crate) url: Option<String>,
+    /// What it speaks; of a Colyseus room bytes and patches are counted, and poses are not judged
+    #[arg(long, value_enum, default_value_t = Protocol::Socketio)]
+    pub(crate) protocol: Protocol,
     #[command(flatten)]
     pub(crate) load: LoadOptions,
     /// Process id of the server, to measure its CPU time and memory
@@ -47,6 +50,24 @@ pub(crate) struct SteadyOptions {
     /// Print the report as JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What a server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    /// Socket.IO with the events of `docs/PROTOCOL.md`
+    Socketio,
+    /// Colyseus 0.18, with the room of `relays/colyseus`
+    Colyseus,
+}
+
+impl Protocol {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Socketio => "socketio",
+            Self::Colyseus => "colyseus",
+        }
+    }
 }
 
 /// How much load there is, and of what kind.
@@ -194,11 +215,17 @@ pub(crate) struct CompareOptions {
     #[arg(long)]
     pub(crate) server_bin: PathBuf,
     /// A relay that it is compared with; it needs no login and takes its port from PORT. May be given again
-    #[arg(long, required_unless_present = "naive_cmd")]
+    #[arg(long, required_unless_present_any = ["naive_cmd", "colyseus_cmd", "bare_bin"])]
     pub(crate) naive_bin: Vec<PathBuf>,
     /// The same, as a command with arguments, split at spaces: "node loadtest/relays/node/relay.js"
     #[arg(long)]
     pub(crate) naive_cmd: Vec<String>,
+    /// A Colyseus room to compare with, as such a command: "node loadtest/relays/colyseus/index.js"
+    #[arg(long)]
+    pub(crate) colyseus_cmd: Option<String>,
+    /// The bare loop of `benches`, which sends as many bytes per tick as the server has just been found to send
+    #[arg(long)]
+    pub(crate) bare_bin: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) load: LoadOptions,
     /// How often each of them is measured
@@ -210,7 +237,7 @@ pub(crate) struct CompareOptions {
     /// The core that the load comes from
     #[arg(long, default_value_t = 1)]
     pub(crate) load_core: usize,
-    /// The least median ratio of poses per CPU second, to each of the relays
+    /// The least median ratio of poses per CPU second, to each of the naive relays
     #[arg(long, default_value_t = 2.0)]
     pub(crate) min_ratio: f64,
     /// The most that the server's median p99 pose age may be
@@ -275,6 +302,10 @@ mod tests {
         assert!(matches!(cli.command, Some(Command::Idle(_))));
         assert!(Cli::try_parse_from(["loadtest"]).is_err(), "which server?");
         assert!(Cli::try_parse_from("loadtest compare --server-bin a".split(' ')).is_err(), "with what?");
+        for other in ["--naive-bin b", "--naive-cmd b", "--colyseus-cmd b", "--bare-bin b"] {
+            let line = format!("loadtest compare --server-bin a {other}");
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{other} is enough");
+        }
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use crate::binary::{ANNOUNCEMENT, write_pose};
-use crate::options::Encoding;
+use crate::colyseus;
+use crate::options::{Encoding, Protocol};
 use crate::schedule::Schedule;
 use crate::sender::Sender;
 use crate::stamp::write_update;
@@ -100,12 +101,16 @@ impl Pacer {
         let place = walk.step();
         shared.board.put(*index, [place.x, place.z]);
         text.clear();
-        let sent = match self.encoding {
-            Encoding::Json | Encoding::Batch => {
+        let sent = match (shared.protocol, self.encoding) {
+            (Protocol::Colyseus, _) => {
+                colyseus::write_pose(&colyseus::numbers(&place), text);
+                sender.send_volatile(&[(opcode::BINARY, text)])
+            }
+            (Protocol::Socketio, Encoding::Json | Encoding::Batch) => {
                 write_update(&place, *index, number, text);
                 sender.send_volatile(&[(opcode::TEXT, text)])
             }
-            Encoding::Binary => {
+            (Protocol::Socketio, Encoding::Binary) => {
                 write_pose(&place, number, *hands, text);
                 sender.send_volatile(&[(opcode::TEXT, ANNOUNCEMENT), (opcode::BINARY, text)])
             }

@@ -11,7 +11,7 @@ use tokio::task::LocalSet;
 
 use crate::crowd::{Board, Crowd};
 use crate::http::Target;
-use crate::options::{Auth, Encoding, LoadOptions, RoomOptions};
+use crate::options::{Auth, Encoding, LoadOptions, Protocol, RoomOptions};
 use crate::process::{Process, allow_connections};
 use crate::report::{Cost, Report};
 use crate::schedule::Schedule;
@@ -28,6 +28,9 @@ const LEAD_IN: Duration = Duration::from_millis(300);
 pub(crate) struct Run<'a> {
     pub(crate) url: &'a str,
     pub(crate) load: &'a LoadOptions,
+    pub(crate) protocol: Protocol,
+    /// Whether poses are judged. If not, messages and bytes are counted.
+    pub(crate) judged: bool,
     pub(crate) server: Option<Process>,
     /// A thread for each; one thread anywhere if empty.
     pub(crate) cores: &'a [usize],
@@ -138,17 +141,24 @@ pub(crate) fn run(run: &Run<'_>) -> Result<Report> {
         users >= 2 * rooms,
         "{users} users in {rooms} rooms: at least two in each, so that somebody watches"
     );
+    if run.protocol == Protocol::Colyseus {
+        ensure!(rooms == 1, "a Colyseus server has one room for everybody");
+        ensure!(load.encoding == Encoding::Json, "Colyseus has an encoding of its own");
+    }
     let binary = load.encoding == Encoding::Binary;
     ensure!(binary || load.hands == 0.0, "tracked hands are sent in binary only");
     let room_prefix = format!("load-{:08x}", rand::random::<u32>());
-    let crowd = Crowd { users, rooms, room_prefix, judges: load.judges() };
+    let judges = if run.judged { load.judges() } else { 0 };
+    let crowd = Crowd { users, rooms, room_prefix, judges };
     let target = Target::new(run.url)?;
-    let tokens = log_in(&target, load.auth, &crowd, Some(&load.room))?;
+    let auth = if run.protocol == Protocol::Colyseus { Auth::None } else { load.auth };
+    let tokens = log_in(&target, auth, &crowd, Some(&load.room))?;
     let resident_before = run.server.map(Process::resident_bytes).transpose()?;
     let begin = Instant::now() + LEAD_IN;
     let plan = Plan {
         target,
         tokens,
+        protocol: run.protocol,
         encoding: load.encoding,
         board: Board::new(&crowd, binary),
         crowd: crowd.clone(),
@@ -176,7 +186,7 @@ pub(crate) fn run(run: &Run<'_>) -> Result<Report> {
         before.server.zip(after.server).map(|(before, after)| [0, 1].map(|at| after[at] - before[at]));
     let server = times.zip(resident_before.zip(resident)).map(|(times, (before, after))| {
         let per_client = (after as f64 - before as f64) / f64::from(users);
-        Cost::new(&tally, times, elapsed, after, per_client)
+        Cost::new(run, &tally, times, elapsed, after, per_client)
     });
     let load_cpu = after.own - before.own;
     Ok(Report::new(run, &crowd, &schedule, &tally, server, load_cpu.as_secs_f64() / elapsed.as_secs_f64()))

@@ -64,6 +64,17 @@ pub(crate) fn count_reason(reasons: &mut Reasons, reason: &str) {
     *reasons.entry(key).or_default() += 1;
 }
 
+/// What one client got during the window.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Traffic {
+    /// WebSocket frames.
+    pub(crate) frames: u64,
+    /// Bytes, frames' headers included.
+    pub(crate) bytes: u64,
+    /// Messages of which a server sends one per tick: pose frames, `users-moved`, patches.
+    pub(crate) ticks: u64,
+}
+
 /// Counts of one core.
 #[derive(Debug, Clone)]
 pub(crate) struct Tally {
@@ -109,6 +120,9 @@ pub(crate) struct Tally {
     /// Bytes that arrived during the window, frames' headers included; and the most that one client got.
     pub(crate) bytes: u64,
     pub(crate) bytes_most: u64,
+    /// Messages that arrived during the window of which a server sends one per tick, and the fewest that one client got.
+    pub(crate) ticks: u64,
+    pub(crate) ticks_fewest: Option<u64>,
     /// Of the bytes, those of judged receivers.
     pub(crate) bytes_judged: u64,
     /// Pose frames that cannot be read, and those whose tick is before that of an earlier one.
@@ -148,6 +162,8 @@ impl Tally {
             frames_most: 0,
             bytes: 0,
             bytes_most: 0,
+            ticks: 0,
+            ticks_fewest: None,
             bytes_judged: 0,
             frames_unreadable: 0,
             frames_back: 0,
@@ -183,6 +199,7 @@ impl Tally {
             (&mut self.judged, other.judged),
             (&mut self.frames, other.frames),
             (&mut self.bytes, other.bytes),
+            (&mut self.ticks, other.ticks),
             (&mut self.bytes_judged, other.bytes_judged),
             (&mut self.frames_unreadable, other.frames_unreadable),
             (&mut self.frames_back, other.frames_back),
@@ -193,6 +210,7 @@ impl Tally {
         self.longest_gap = self.longest_gap.max(other.longest_gap);
         self.frames_most = self.frames_most.max(other.frames_most);
         self.bytes_most = self.bytes_most.max(other.bytes_most);
+        self.ticks_fewest = self.ticks_fewest.into_iter().chain(other.ticks_fewest).min();
         self.lowest_rate_hz = lower(self.lowest_rate_hz, other.lowest_rate_hz);
         if let Some((fewest, most)) = other.per_receiver {
             self.count_receiver(fewest);
@@ -213,7 +231,10 @@ impl Tally {
     }
 
     /// Takes note of what one client got during the window.
-    pub(crate) fn count_traffic(&mut self, frames: u64, bytes: u64, judged: bool) {
+    pub(crate) fn count_traffic(&mut self, traffic: &Traffic, judged: bool) {
+        let Traffic { frames, bytes, ticks } = *traffic;
+        self.ticks += ticks;
+        self.ticks_fewest = Some(self.ticks_fewest.map_or(ticks, |fewest| fewest.min(ticks)));
         self.frames += frames;
         self.frames_most = self.frames_most.max(frames);
         self.bytes += bytes;
@@ -263,7 +284,8 @@ mod tests {
             tally.count_receiver(poses);
             tally.longest_gap = poses as u32;
             tally.age_near.record(Duration::from_millis(ms));
-            tally.count_traffic(poses, 100 * poses, ms == 10);
+            let traffic = Traffic { frames: poses, bytes: 100 * poses, ticks: 2 * poses };
+            tally.count_traffic(&traffic, ms == 10);
             tally.count_rate(poses as f64);
             count_reason(&mut tally.disconnects, "closed");
         }
@@ -274,6 +296,7 @@ mod tests {
         assert!((age.max_ms() - 30.0).abs() < 0.1, "{}", age.max_ms());
         assert!((age.quantile_ms(0.5) - 10.0).abs() < 0.1, "{}", age.quantile_ms(0.5));
         assert_eq!((a.bytes, a.bytes_most, a.bytes_judged, a.judged), (700, 400, 300, 1));
+        assert_eq!((a.ticks, a.ticks_fewest), (14, Some(6)));
         assert_eq!(a.delivered(), 7.0 * 700.0 / 300.0);
         assert_eq!((a.frames, a.frames_most, a.room_rates, a.lowest_rate_hz), (7, 4, 2, Some(3.0)));
     }

@@ -10,7 +10,7 @@ pub(crate) const SPEED_M_PER_S: f32 = 1.2;
 /// How far a step may turn, in radians either way.
 const TURN_RAD: f32 = 0.15;
 /// Height of the eyes, in metres.
-const EYES_M: f32 = 1.6;
+pub(crate) const EYES_M: f32 = 1.6;
 
 /// Where somebody stands and looks.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -12,15 +12,14 @@ use tokio::task::LocalSet;
 
 use crate::crowd::{Board, Crowd};
 use crate::http::Target;
-use crate::options::Encoding;
+use crate::options::{Encoding, Protocol};
 use crate::pacer::{Pacer, drain};
 use crate::process::pin;
 use crate::schedule::Schedule;
 use crate::sender::Sender;
-use crate::session::{JOIN_ACK, Session, Stage};
+use crate::session::{Session, Stage};
 use crate::stamp::Scanner;
 use crate::tally::{Tally, count_reason};
-use crate::websocket::opcode;
 use crate::witness::Scene;
 
 /// Sessions of one core that connect at the same time if all come as fast as they can.
@@ -31,6 +30,7 @@ const CONNECTS_AT_ONCE_IN_RAMP: usize = 2_048;
 const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of the buffer that a core's sessions read into. It grows if a frame is longer.
 const SCRATCH_BYTES: usize = 256 * 1024;
+
 /// When people arrive: evenly spread from a moment on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ramp {
@@ -44,6 +44,7 @@ pub(crate) struct Plan {
     pub(crate) target: Target,
     /// Each is shared by some users; empty if the server wants none.
     pub(crate) tokens: Arc<[String]>,
+    pub(crate) protocol: Protocol,
     pub(crate) encoding: Encoding,
     pub(crate) crowd: Crowd,
     pub(crate) board: Board,
@@ -76,6 +77,7 @@ pub(crate) enum Phase {
 /// What the sessions of one core share.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    pub(crate) protocol: Protocol,
     pub(crate) crowd: Crowd,
     pub(crate) board: Board,
     pub(crate) near_m: f32,
@@ -117,6 +119,7 @@ pub(crate) fn run(
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("no runtime")?;
     let shared = Rc::new(Shared {
+        protocol: plan.protocol,
         crowd: plan.crowd.clone(),
         board: plan.board.clone(),
         near_m: plan.near_m,
@@ -198,7 +201,7 @@ async fn live(
     }
     let entered = {
         let _turn = turns.acquire().await;
-        tokio::time::timeout(JOIN_TIMEOUT, enter(&shared, &plan, index)).await
+        tokio::time::timeout(JOIN_TIMEOUT, Session::enter(&shared, &plan, index)).await
     };
     let mut session = match entered {
         Ok(Ok(session)) => session,
@@ -216,30 +219,4 @@ async fn live(
         _ = phase.wait_for(|phase| matches!(phase, Phase::Over)) => {}
     }
     session.settle();
-}
-
-/// Connects, and joins if the plan goes that far.
-async fn enter(shared: &Rc<Shared>, plan: &Plan, index: u32) -> Result<Session> {
-    let token = plan.tokens.get(index as usize % plan.tokens.len().max(1));
-    let started = Instant::now();
-    let mut session = Session::open(shared, &plan.target, index).await?;
-    session.reach(Stage::Greeted).await.map_err(anyhow::Error::msg)?;
-    let connect = match token {
-        Some(token) => format!("40{}", serde_json::json!({ "token": token })),
-        None => "40".to_owned(),
-    };
-    session.sender().send(opcode::TEXT, connect.as_bytes())?;
-    session.reach(Stage::Connected).await.map_err(anyhow::Error::msg)?;
-    shared.tally.borrow_mut().connect.record(started.elapsed());
-    if plan.stage == Stage::Joined {
-        let started = Instant::now();
-        let room = plan.crowd.room_name(plan.crowd.room(index));
-        let join = serde_json::json!(["join-room", { "roomId": room, "encoding": plan.encoding.as_str() }]);
-        // Only binary frames need the answer; a server of another kind may know no acks.
-        let ack = if plan.encoding == Encoding::Binary { JOIN_ACK.to_string() } else { String::new() };
-        session.sender().send(opcode::TEXT, format!("42{ack}{join}").as_bytes())?;
-        session.reach(Stage::Joined).await.map_err(anyhow::Error::msg)?;
-        shared.tally.borrow_mut().join.record(started.elapsed());
-    }
-    Ok(session)
 }

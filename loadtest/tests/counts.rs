@@ -1,58 +1,15 @@
 //! The judge judged: servers whose behaviour is known, and what `loadtest` says of them.
 
+mod judged;
 #[path = "../examples/naive_relay/relay.rs"]
 mod relay;
 mod scripted;
 
-use std::net::Ipv4Addr;
-use std::process::{Command, Output};
 use std::time::Duration;
 
+use judged::{POSES, USERS, judged, listener, loadtest};
 use scripted::{Behaviour, Scripted};
 use serde_json::Value;
-use tokio::net::TcpListener;
-
-const USERS: u64 = 6;
-const HZ: u64 = 10;
-/// Ten poses of each user count.
-const POSES: u64 = 10;
-
-fn loadtest(port: u16, more: &[&str]) -> Output {
-    let url = format!("http://{}:{port}", Ipv4Addr::LOCALHOST);
-    let users = USERS.to_string();
-    let hz = HZ.to_string();
-    let fixed = [
-        "--url",
-        &url,
-        "--users",
-        &users,
-        "--hz",
-        &hz,
-        "--duration",
-        "1s",
-        "--warmup",
-        "200ms",
-        "--auth",
-        "none",
-    ];
-    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
-    command.args(fixed).arg("--json").args(more).output().expect("loadtest runs")
-}
-
-/// Runs `loadtest` against a server on a thread of its own and gives its exit status and report.
-async fn judged(port: u16, more: &'static [&'static str]) -> (Option<i32>, Value) {
-    let output = tokio::task::spawn_blocking(move || loadtest(port, more)).await.expect("loadtest ends");
-    let report = serde_json::from_slice(&output.stdout);
-    let report =
-        report.unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
-    (output.status.code(), report)
-}
-
-async fn listener() -> (TcpListener, u16) {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.expect("a free port");
-    let port = listener.local_addr().expect("it is bound").port();
-    (listener, port)
-}
 
 async fn scripted(behaviour: Behaviour) -> (Option<i32>, Value) {
     scripted_with(behaviour, &[]).await

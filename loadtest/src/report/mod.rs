@@ -1,12 +1,14 @@
 //! What a run has found, for people and for programs.
 
+mod text;
+
 use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
 
 use crate::crowd::Crowd;
-use crate::options::Encoding;
+use crate::options::{Encoding, Protocol};
 use crate::schedule::Schedule;
 use crate::steady::Run;
 use crate::tally::{Durations, Reasons, Tally};
@@ -57,14 +59,18 @@ pub(crate) struct Cost {
     pub(crate) rss_mib: f64,
     /// How much more that is for each client than before they came.
     pub(crate) rss_kib_per_client: f64,
-    /// Poses that arrived somewhere, per CPU second.
-    pub(crate) poses_per_cpu_s: f64,
-    /// CPU microseconds for one user and one tick: one update in, all others' poses out.
+    /// Poses that arrived somewhere, per CPU second; `None` if poses were not judged.
+    pub(crate) poses_per_cpu_s: Option<f64>,
+    /// CPU microseconds for one user and one tick: one update in, all others' poses out. Counted by the updates sent.
     pub(crate) cpu_us_per_user_tick: f64,
+    /// The same, counted by the ticks that arrived at users: a server that leaves out ticks does not gain by it.
+    /// `None` if ticks cannot be told apart.
+    pub(crate) cpu_us_per_delivered_tick: Option<f64>,
 }
 
 impl Cost {
     pub(crate) fn new(
+        run: &Run<'_>,
         tally: &Tally,
         [cpu, waiting]: [Duration; 2],
         elapsed: Duration,
@@ -78,26 +84,21 @@ impl Cost {
             waiting_share: waiting.as_secs_f64() / elapsed.as_secs_f64(),
             rss_mib: resident_bytes as f64 / 1_048_576.0,
             rss_kib_per_client: bytes_per_client / 1024.0,
-            poses_per_cpu_s: ratio(tally.delivered(), cpu_s),
+            poses_per_cpu_s: run.judged.then(|| ratio(tally.delivered(), cpu_s)),
             cpu_us_per_user_tick: ratio(cpu_s * 1e6, tally.sent as f64),
+            cpu_us_per_delivered_tick: tells_ticks(run).then(|| ratio(cpu_s * 1e6, tally.ticks as f64)),
         }
     }
 }
 
-/// What a steady run has found.
+/// Whether a server sends one message per tick, so that ticks can be counted: not one per pose.
+fn tells_ticks(run: &Run<'_>) -> bool {
+    run.protocol == Protocol::Colyseus || run.load.encoding != Encoding::Json
+}
+
+/// What has become of poses.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Report {
-    pub(crate) url: String,
-    pub(crate) users: u32,
-    pub(crate) rooms: u32,
-    pub(crate) hz: u32,
-    pub(crate) encoding: &'static str,
-    pub(crate) window_s: f64,
-    pub(crate) connect_ms: Quantiles,
-    pub(crate) join_ms: Quantiles,
-    pub(crate) poses_sent: u64,
-    /// Poses that were due but that a connection did not take.
-    pub(crate) poses_not_sent: u64,
+pub(crate) struct Poses {
     /// How many receivers were judged pose by pose: what follows of poses is about them, up to their ages.
     pub(crate) judged: u64,
     /// Arrivals if every pose reached everybody else in its room.
@@ -120,13 +121,6 @@ pub(crate) struct Report {
     pub(crate) update_gap_ms: Quantiles,
     /// Poses that arrived at anybody, per second.
     pub(crate) poses_delivered_per_s: f64,
-    /// How late poses were sent: the load generator's own part of their age.
-    pub(crate) send_lateness_ms: Quantiles,
-    pub(crate) frames_per_user_s: f64,
-    /// WebSocket frames with their headers, without those of TCP: on average, and who got most.
-    pub(crate) bytes_per_user_s: f64,
-    pub(crate) frames_per_user_s_most: f64,
-    pub(crate) bytes_per_user_s_most: f64,
     /// Poses that came back to their sender.
     pub(crate) poses_own: u64,
     /// Poses that came from another room.
@@ -135,6 +129,36 @@ pub(crate) struct Report {
     pub(crate) poses_unreadable: u64,
     /// Poses that were not where their sender can have been.
     pub(crate) poses_misplaced: u64,
+}
+
+/// What a steady run has found.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Report {
+    pub(crate) url: String,
+    pub(crate) users: u32,
+    pub(crate) rooms: u32,
+    pub(crate) hz: u32,
+    pub(crate) protocol: &'static str,
+    pub(crate) encoding: &'static str,
+    pub(crate) window_s: f64,
+    pub(crate) connect_ms: Quantiles,
+    pub(crate) join_ms: Quantiles,
+    pub(crate) poses_sent: u64,
+    /// Poses that were due but that a connection did not take.
+    pub(crate) poses_not_sent: u64,
+    /// `None` if poses were not judged.
+    #[serde(flatten)]
+    pub(crate) poses: Option<Poses>,
+    /// How late poses were sent: the load generator's own part of their age.
+    pub(crate) send_lateness_ms: Quantiles,
+    /// Ticks that arrived: on average, and who got fewest. `None` if they cannot be told apart.
+    pub(crate) ticks_per_user_s: Option<f64>,
+    pub(crate) ticks_per_user_s_fewest: Option<f64>,
+    pub(crate) frames_per_user_s: f64,
+    /// WebSocket frames with their headers, without those of TCP: on average, and who got most.
+    pub(crate) bytes_per_user_s: f64,
+    pub(crate) frames_per_user_s_most: f64,
+    pub(crate) bytes_per_user_s_most: f64,
     /// Pose frames that could not be read, and those whose tick went back.
     pub(crate) frames_unreadable: u64,
     pub(crate) frames_back: u64,
@@ -149,31 +173,12 @@ pub(crate) struct Report {
     pub(crate) load_cores_given: usize,
 }
 
-impl Report {
-    pub(crate) fn new(
-        run: &Run<'_>,
-        crowd: &Crowd,
-        schedule: &Schedule,
-        tally: &Tally,
-        server: Option<Cost>,
-        load_cores: f64,
-    ) -> Self {
+impl Poses {
+    fn new(near_m: f32, crowd: &Crowd, schedule: &Schedule, tally: &Tally) -> Self {
         let ticks = f64::from(schedule.poses_counted());
         let (start, end) = schedule.window();
-        let window_s = (end - start).as_secs_f64();
-        let users = f64::from(crowd.users);
         let (fewest, most) = tally.per_receiver.unwrap_or_default();
         Self {
-            url: run.url.to_owned(),
-            users: crowd.users,
-            rooms: crowd.rooms,
-            hz: run.load.hz,
-            encoding: run.load.encoding.as_str(),
-            window_s,
-            connect_ms: (&tally.connect).into(),
-            join_ms: (&tally.join).into(),
-            poses_sent: tally.sent,
-            poses_not_sent: tally.not_sent,
             judged: tally.judged,
             poses_expected: crowd.deliveries() * u64::from(schedule.poses_counted()),
             poses_received: tally.received,
@@ -186,22 +191,58 @@ impl Report {
             ]
             .map(|n| n / ticks),
             pose_age_ms: (&tally.age()).into(),
-            near_m: run.load.near,
+            near_m,
             pose_age_near_ms: (&tally.age_near).into(),
             pose_age_far_ms: (&tally.age_far).into(),
             poses_near: tally.age_near.count(),
             update_gap_near_ms: (&tally.gaps_near).into(),
             update_gap_ms: (&tally.gaps).into(),
-            poses_delivered_per_s: tally.delivered() / window_s,
-            send_lateness_ms: (&tally.lateness).into(),
-            frames_per_user_s: tally.frames as f64 / users / window_s,
-            bytes_per_user_s: tally.bytes as f64 / users / window_s,
-            frames_per_user_s_most: tally.frames_most as f64 / window_s,
-            bytes_per_user_s_most: tally.bytes_most as f64 / window_s,
+            poses_delivered_per_s: tally.delivered() / (end - start).as_secs_f64(),
             poses_own: tally.own,
             poses_stray: tally.strays,
             poses_unreadable: tally.unreadable,
             poses_misplaced: tally.misplaced,
+        }
+    }
+}
+
+impl Report {
+    pub(crate) fn new(
+        run: &Run<'_>,
+        crowd: &Crowd,
+        schedule: &Schedule,
+        tally: &Tally,
+        server: Option<Cost>,
+        load_cores: f64,
+    ) -> Self {
+        let (start, end) = schedule.window();
+        let window_s = (end - start).as_secs_f64();
+        let users = f64::from(crowd.users);
+        let per_user_s = |count: u64| count as f64 / users / window_s;
+        let fewest = tally.ticks_fewest.unwrap_or_default() as f64;
+        Self {
+            url: run.url.to_owned(),
+            users: crowd.users,
+            rooms: crowd.rooms,
+            hz: run.load.hz,
+            protocol: run.protocol.as_str(),
+            encoding: match run.protocol {
+                Protocol::Socketio => run.load.encoding.as_str(),
+                Protocol::Colyseus => "schema",
+            },
+            window_s,
+            connect_ms: (&tally.connect).into(),
+            join_ms: (&tally.join).into(),
+            poses_sent: tally.sent,
+            poses_not_sent: tally.not_sent,
+            poses: run.judged.then(|| Poses::new(run.load.near, crowd, schedule, tally)),
+            send_lateness_ms: (&tally.lateness).into(),
+            ticks_per_user_s: tells_ticks(run).then(|| per_user_s(tally.ticks)),
+            ticks_per_user_s_fewest: tells_ticks(run).then_some(fewest / window_s),
+            frames_per_user_s: per_user_s(tally.frames),
+            bytes_per_user_s: per_user_s(tally.bytes),
+            frames_per_user_s_most: tally.frames_most as f64 / window_s,
+            bytes_per_user_s_most: tally.bytes_most as f64 / window_s,
             frames_unreadable: tally.frames_unreadable,
             frames_back: tally.frames_back,
             room_rates: tally.room_rates,
@@ -217,22 +258,30 @@ impl Report {
     /// What is wrong with the server, each in a sentence; empty if nothing is.
     pub(crate) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        if self.poses_received == 0 {
-            faults.push("not one pose arrived".to_owned());
+        match &self.poses {
+            Some(poses) if poses.poses_received == 0 => faults.push("not one pose arrived".to_owned()),
+            None if self.ticks_per_user_s.unwrap_or(self.frames_per_user_s) == 0.0 => {
+                faults.push("nothing arrived".to_owned());
+            }
+            _ => {}
         }
         for (reasons, what) in [(&self.disconnects, "sessions ended"), (&self.errors, "errors")] {
             faults.extend(reasons.iter().map(|(reason, count)| format!("{count} {what}: {reason}")));
         }
         // One pose frame is for all in the room, so it may hold one's own.
-        let own = if self.encoding == Encoding::Binary.as_str() { 0 } else { self.poses_own };
-        for (count, what) in [
-            (own, "poses came back to their sender"),
-            (self.poses_stray, "poses came from another room"),
-            (self.poses_unreadable, "poses had no readable stamp"),
-            (self.poses_misplaced, "poses were where their sender cannot have been"),
+        let own_allowed = self.encoding == Encoding::Binary.as_str();
+        let of_poses = self.poses.as_ref().map(|poses| {
+            [
+                (if own_allowed { 0 } else { poses.poses_own }, "poses came back to their sender"),
+                (poses.poses_stray, "poses came from another room"),
+                (poses.poses_unreadable, "poses had no readable stamp"),
+                (poses.poses_misplaced, "poses were where their sender cannot have been"),
+            ]
+        });
+        for (count, what) in of_poses.into_iter().flatten().chain([
             (self.frames_unreadable, "pose frames could not be read"),
             (self.frames_back, "pose frames had a tick before the last"),
-        ] {
+        ]) {
             if count > 0 {
                 faults.push(format!("{count} {what}"));
             }
@@ -265,79 +314,6 @@ impl Report {
             doubts.push(format!("{} poses could not be sent: the server did not read", self.poses_not_sent));
         }
         doubts
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { users, rooms, hz, encoding, window_s, .. } = self;
-        writeln!(
-            f,
-            "{users} users in {rooms} rooms at {hz} Hz, {encoding}, {window_s:.1} s at {}",
-            self.url
-        )?;
-        self.write_ages(f)?;
-        self.write_counts(f)?;
-        if let Some(cost) = &self.server {
-            let Cost { cpu_s, cores, rss_mib, rss_kib_per_client, poses_per_cpu_s, .. } = cost;
-            let (waited, cpu_us_per_user_tick) = (100.0 * cost.waiting_share, cost.cpu_us_per_user_tick);
-            writeln!(
-                f,
-                "  server        {cpu_s:.2} CPU s ({cores:.3} cores), waited for its core {waited:.1} % of the time"
-            )?;
-            writeln!(f, "                {rss_mib:.1} MiB resident, {rss_kib_per_client:.1} KiB per client")?;
-            writeln!(
-                f,
-                "                {poses_per_cpu_s:.0} poses per CPU s, {cpu_us_per_user_tick:.1} CPU µs per user-tick"
-            )?;
-        }
-        writeln!(
-            f,
-            "  load          {:.3} cores of {}, {:.1} CPU µs per user-tick",
-            self.load_cores,
-            self.load_cores_given,
-            ratio(self.load_cores * self.window_s * 1e6, self.poses_sent as f64)
-        )?;
-        self.doubts().iter().try_for_each(|doubt| writeln!(f, "  doubtful: {doubt}"))?;
-        self.faults().iter().try_for_each(|fault| writeln!(f, "  FAULT: {fault}"))
-    }
-}
-
-impl Report {
-    fn write_ages(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  connect       {}", self.connect_ms)?;
-        writeln!(f, "  join          {}", self.join_ms)?;
-        writeln!(f, "  pose age      {}", self.pose_age_ms)?;
-        let near = format!("near ({} m)", self.near_m);
-        writeln!(f, "    {near:<12}{}", self.pose_age_near_ms)?;
-        writeln!(f, "    far         {}", self.pose_age_far_ms)?;
-        writeln!(f, "  of it sending {}", self.send_lateness_ms)?;
-        writeln!(f, "  update gap    {}", self.update_gap_ms)?;
-        writeln!(f, "    near        {}", self.update_gap_near_ms)
-    }
-
-    fn write_counts(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let share = 100.0 * ratio(self.poses_received as f64, self.poses_expected as f64);
-        writeln!(f, "  sent          {} poses ({} not taken)", self.poses_sent, self.poses_not_sent)?;
-        if self.judged < u64::from(self.users) {
-            writeln!(f, "  judged        {} of {} receivers", self.judged, self.users)?;
-        }
-        writeln!(
-            f,
-            "  received      {} of {} poses ({share:.2} %), {} of them near, {} again, longest gap {}",
-            self.poses_received, self.poses_expected, self.poses_near, self.poses_repeated, self.longest_gap
-        )?;
-        writeln!(f, "  delivered     {:.0} poses/s to all", self.poses_delivered_per_s)?;
-        let [mean, fewest, most] = self.received_per_user_tick;
-        writeln!(f, "  per user      {mean:.2} poses per tick (fewest {fewest:.2}, most {most:.2})")?;
-        let [mean, most] = [self.bytes_per_user_s, self.bytes_per_user_s_most].map(|bytes| bytes / 1024.0);
-        let (frames, most_frames) = (self.frames_per_user_s, self.frames_per_user_s_most);
-        write!(f, "                {frames:.1} frames/s (most {most_frames:.1}), ")?;
-        writeln!(f, "{mean:.1} KiB/s (most {most:.1})")?;
-        if let Some(hz) = self.lowest_rate_hz {
-            writeln!(f, "  room rate     told {} times, lowest {hz} Hz", self.room_rates)?;
-        }
-        Ok(())
     }
 }
 
