@@ -72,10 +72,10 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(12))]
+    #![proptest_config(config(16))]
 
     #[test]
-    fn who_is_nearer_is_shown_oftener(setup in some_hall(4_000), joins in vec(join(), 2..100)) {
+    fn who_is_nearer_is_shown_oftener(setup in some_hall(1_500), joins in vec(join(), 2..100)) {
         let mut rings = Rings::new(setup, &joins);
         (0..2 * rings.hall.setup.hz.max(20)).for_each(|_| rings.tick());
     }

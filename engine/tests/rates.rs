@@ -82,6 +82,22 @@ async fn an_overloaded_room_slows_down_and_recovers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_overload_is_noticed_before_the_last_tick_is_through() {
+    let mut world = World::with_users(50);
+    let people = world.connect_all(&ENCODINGS, "lobby");
+    let mut number = 0;
+    walk(&mut world, &people, &mut number, A_MOMENT).await;
+    world.fanout_delay_ms.store(1_000, Ordering::Relaxed);
+    // The third tick in a row is late as soon as the one after it is due.
+    walk(&mut world, &people, &mut number, Duration::from_millis(2_600)).await;
+    assert_eq!(hz(&world), HZ / 2);
+    world.fanout_delay_ms.store(0, Ordering::Relaxed);
+    pass(Duration::from_secs(3)).await;
+    world.check();
+    world.close_all().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn one_delay_changes_nothing() {
     let mut world = World::with_users(50);
     let people = world.connect_all(&ENCODINGS, "lobby");
