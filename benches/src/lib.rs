@@ -130,7 +130,7 @@ impl FullRoom {
     pub fn tick_poses(&mut self) -> TickPoses {
         self.tick();
         let poses = self.effects.drain(..).find_map(|effect| match effect {
-            Effect::Tick(poses) => Some(poses),
+            Effect::Tick(poses) => Some(*poses),
             _ => None,
         });
         poses.expect("somebody has moved")

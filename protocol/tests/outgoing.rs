@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use protocol::Outgoing;
-use protocol::outgoing::{FrameSpan, OPCODE_BINARY, OPCODE_TEXT, TextFrames, frame_header};
+use protocol::outgoing::{AttachmentEvents, FrameSpan, OPCODE_BINARY, OPCODE_TEXT, TextFrames, frame_header};
 use serde_json::json;
 
 /// Reads one unmasked frame as RFC 6455 lays it out: opcode, payload, and what follows.
@@ -82,7 +82,7 @@ fn an_attachment_written_in_place_goes_out_like_any_other() {
     for len in [0, 1, 125, 126, 127, 65_535, 65_536, 65_537] {
         for hint in [0, len, 2 * len + 1] {
             let payload: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
-            let in_place = Outgoing::attachment_event("pose-frame", hint, |out| out.extend(&payload));
+            let in_place = AttachmentEvents::new("pose-frame").event(hint, |out| out.extend(&payload));
             let args = r#"{"_placeholder":true,"num":0}"#;
             let apart = Outgoing::binary_event_raw("pose-frame", args, vec![payload.clone().into()]);
             check(&in_place, &format!(r#"51-["pose-frame",{args}]"#));
@@ -104,7 +104,7 @@ fn what_was_written_before_stays_in_front_of_an_attachment() {
     // Names of all lengths, so that the text's own header has each of its lengths too.
     for name_len in [1, 80, 81, 82, 83, 125, 126, 65_490, 65_500, 65_536] {
         let name = "x".repeat(name_len);
-        let event = Outgoing::attachment_event(&name, 0, |out| out.extend([1, 2, 3]));
+        let event = AttachmentEvents::new(&name).event(0, |out| out.extend([1, 2, 3]));
         check(&event, &format!(r#"51-["{name}",{{"_placeholder":true,"num":0}}]"#));
         assert_eq!(event.contiguous().unwrap(), &concatenated(&event), "{name_len}");
     }

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 use protocol::Outgoing;
 use protocol::frame::{FRAME_HEADER_BYTES, FrameHeader};
+use protocol::outgoing::AttachmentEvents;
 
 use crate::interest::{Viewpoint, select_near, select_within};
 use crate::options::ViewOptions;
@@ -25,6 +26,7 @@ pub const FRAME_ENVELOPE_BYTES: usize = FRAME_HEADER_BYTES + 64;
 #[derive(Debug)]
 pub struct TickPoses {
     header: FrameHeader,
+    frames: AttachmentEvents,
     options: ViewOptions,
     /// Bytes for one viewer.
     budget: usize,
@@ -35,14 +37,14 @@ pub struct TickPoses {
     group_of: Vec<u16>,
 }
 
-/// Viewers who see the same.
+/// Viewers who see the same. Boxed is what few of a crowd's many groups have.
 #[derive(Debug, Default)]
 struct Group {
     /// From where; `None`: from anywhere, which is all there is to see.
     from: Option<Viewpoint>,
-    json: OnceLock<Option<JsonShare>>,
-    batch: OnceLock<Option<BatchShare>>,
-    binary: OnceLock<Option<BinaryShare>>,
+    json: OnceLock<Option<Box<JsonShare>>>,
+    batch: OnceLock<Option<Box<BatchShare>>>,
+    binary: OnceLock<Option<Box<BinaryShare>>>,
 }
 
 /// Stands for no group: nobody is in that slot.
@@ -59,8 +61,16 @@ impl TickPoses {
         near: Section,
         viewpoints: &[(Viewpoint, u16)],
     ) -> Self {
-        let mut poses =
-            Self { header, options, budget, base, near, groups: Vec::new(), group_of: Vec::new() };
+        let mut poses = Self {
+            header,
+            frames: AttachmentEvents::new("pose-frame"),
+            options,
+            budget,
+            base,
+            near,
+            groups: Vec::new(),
+            group_of: Vec::new(),
+        };
         // Whoever sees as far as the room reaches, where nothing is left for near, sees the same from anywhere.
         let has_near = !poses.near.grid().is_empty();
         let from = |viewpoint: Viewpoint| (has_near || !viewpoint.is_unlimited()).then_some(viewpoint);
@@ -103,8 +113,8 @@ impl TickPoses {
     pub fn json(&self, slot: u16) -> Option<TickView<'_>> {
         let group = self.group(slot)?;
         let share = group.json.get_or_init(|| match group.from {
-            None if !self.base.has_repeated_text() => JsonShare::whole(&self.base),
-            _ => JsonShare::of(&self.parts_of(group)),
+            None if !self.base.has_repeated_text() => JsonShare::whole(&self.base).map(Box::new),
+            _ => JsonShare::of(&self.parts_of(group)).map(Box::new),
         });
         share.as_ref()?.view(slot)
     }
@@ -112,14 +122,22 @@ impl TickPoses {
     /// What the member in `slot` gets as one `users-moved`: all that it sees but its own. `None` if that is nobody.
     pub fn batch(&self, slot: u16) -> Option<Cow<'_, Outgoing>> {
         let group = self.group(slot)?;
-        group.batch.get_or_init(|| BatchShare::of(self.header, &self.parts_of(group))).as_ref()?.view(slot)
+        group
+            .batch
+            .get_or_init(|| BatchShare::of(self.header, &self.parts_of(group)).map(Box::new))
+            .as_ref()?
+            .view(slot)
     }
 
     /// What the member in `slot` gets as one `pose-frame`, which may have its own pose in it. `None` if there is
     /// nobody else.
     pub fn binary(&self, slot: u16) -> Option<&Outgoing> {
         let group = self.group(slot)?;
-        group.binary.get_or_init(|| BinaryShare::of(self.header, &self.parts_of(group))).as_ref()?.view(slot)
+        group
+            .binary
+            .get_or_init(|| BinaryShare::of(&self.frames, self.header, &self.parts_of(group)).map(Box::new))
+            .as_ref()?
+            .view(slot)
     }
 
     fn group(&self, slot: u16) -> Option<&Group> {

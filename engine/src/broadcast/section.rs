@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use bytes::Bytes;
 use protocol::Pose;
-use protocol::frame::{Cell32, FrameWriter, GROUP_HEADER_BYTES, GroupWriter, encode_entry};
+use protocol::frame::{FrameWriter, GROUP_HEADER_BYTES, GroupWriter, encode_entry};
 use protocol::outgoing::{FrameSpan, TextFrames};
 
 use crate::interest::{Grid, Run, Shown};
@@ -40,7 +40,7 @@ pub trait Members {
 pub struct Section {
     grid: Grid,
     /// Their entries in a frame.
-    binary: Vec<u8>,
+    binary: Option<Vec<u8>>,
     /// Whole groups of all of them, and how many these are.
     groups: OnceLock<(u16, Vec<u8>)>,
     json: Option<JsonTexts>,
@@ -74,9 +74,7 @@ impl Section {
     /// Encodes the members of `grid`.
     pub fn encode(grid: Grid, members: &impl Members, wanted: Wanted) -> Self {
         let mut section = Self { grid, has_repeated_text: wanted.repeated_text, ..Self::default() };
-        if wanted.binary {
-            section.binary = section.encode_binary(members);
-        }
+        section.binary = wanted.binary.then(|| section.encode_binary(members));
         let has_text = |entry: &Shown| entry.is_news || wanted.repeated_text;
         section.json = wanted.json.then(|| section.encode_json(members, has_text));
         section.batch = wanted.batch.then(|| section.encode_batch(members, has_text));
@@ -84,16 +82,11 @@ impl Section {
     }
 
     fn encode_binary(&self, members: &impl Members) -> Vec<u8> {
-        let count = self.grid.entries().len() as u32;
-        let mut out = Vec::with_capacity(self.grid.bytes(0..count));
+        let mut out = Vec::with_capacity(self.grid.bytes());
         for entry in self.grid.entries() {
             encode_entry(entry.cell.frame_cell(), entry.slot, members.pose(entry.slot), &mut out);
         }
-        debug_assert_eq!(
-            out.len(),
-            self.grid.bytes(0..count),
-            "entries are as long as the grid takes them for"
-        );
+        debug_assert_eq!(out.len(), self.grid.bytes(), "entries are as long as the grid takes them for");
         out
     }
 
@@ -161,8 +154,8 @@ impl Section {
     /// group.
     pub(super) fn write(&self, runs: Option<&[Run]>, frame: &mut FrameWriter<'_>) {
         match runs {
-            Some(runs) => self.grouped(runs).for_each(|together| {
-                let mut group = frame.group(self.frame_cell(&together[0]));
+            Some(runs) => grouped(runs).for_each(|together| {
+                let mut group = frame.group(together[0].block);
                 self.write_group(together, &mut group);
                 group.finish();
             }),
@@ -174,11 +167,11 @@ impl Section {
     }
 
     fn all_groups(&self) -> (u16, Vec<u8>) {
-        let runs: Vec<Run> = self.grid.cells().iter().map(|run| run.start..run.end).collect();
-        let mut bytes = Vec::with_capacity(self.frame_bytes(&runs));
+        let runs: Vec<Run> = self.grid.cells().iter().map(|cell| cell.all).collect();
+        let mut bytes = Vec::with_capacity(self.whole_bytes());
         let mut groups = 0;
-        for together in self.grouped(&runs) {
-            let mut group = GroupWriter::new(self.frame_cell(&together[0]), &mut bytes);
+        for together in grouped(&runs) {
+            let mut group = GroupWriter::new(together[0].block, &mut bytes);
             self.write_group(together, &mut group);
             group.finish();
             groups += 1;
@@ -186,27 +179,29 @@ impl Section {
         (groups, bytes)
     }
 
-    fn grouped<'a>(&'a self, runs: &'a [Run]) -> impl Iterator<Item = &'a [Run]> {
-        runs.chunk_by(|one, other| self.frame_cell(one) == self.frame_cell(other))
-    }
-
-    fn frame_cell(&self, run: &Run) -> Cell32 {
-        self.grid.entries()[run.start as usize].cell.frame_cell()
-    }
-
     fn write_group(&self, runs: &[Run], group: &mut GroupWriter<'_>) {
+        let entries = self.binary.as_deref().unwrap_or_default();
         for run in runs {
-            group.encoded(run.len() as u16, &self.binary[self.grid.byte_range(run.clone())]);
+            group.encoded(run.len() as u16, &entries[run.byte_range()]);
         }
+    }
+
+    /// Whether it can be written to frames.
+    pub(super) fn has_binary(&self) -> bool {
+        self.binary.is_some()
     }
 
     /// How many bytes everything takes in a frame.
     pub(super) fn whole_bytes(&self) -> usize {
-        self.grid.bytes(0..self.grid.entries().len() as u32) + self.grid.cells().len() * GROUP_HEADER_BYTES
+        self.grid.bytes() + self.grid.cells().len() * GROUP_HEADER_BYTES
     }
+}
 
-    /// At most how many bytes `runs` take in a frame.
-    pub(super) fn frame_bytes(&self, runs: &[Run]) -> usize {
-        runs.iter().map(|run| GROUP_HEADER_BYTES + self.grid.bytes(run.clone())).sum()
-    }
+fn grouped(runs: &[Run]) -> impl Iterator<Item = &[Run]> {
+    runs.chunk_by(|one, other| one.block == other.block)
+}
+
+/// At most how many bytes `runs` take in a frame.
+pub(super) fn frame_bytes(runs: &[Run]) -> usize {
+    runs.iter().map(|run| GROUP_HEADER_BYTES + run.bytes()).sum()
 }

@@ -5,9 +5,9 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use protocol::Outgoing;
 use protocol::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameWriter};
-use protocol::outgoing::FrameSpan;
+use protocol::outgoing::{AttachmentEvents, FrameSpan};
 
-use super::section::Section;
+use super::section::{Section, frame_bytes};
 use crate::interest::Run;
 use crate::ports::TickView;
 
@@ -22,10 +22,9 @@ pub(super) struct Part<'a> {
 
 impl Part<'_> {
     fn entries(&self) -> impl Iterator<Item = usize> + '_ {
-        let all = 0..self.section.grid().entries().len() as u32;
-        let runs = self.runs.as_deref().unwrap_or_default().iter().cloned();
-        let all = self.runs.is_none().then_some(all);
-        runs.chain(all).flat_map(|run| run.start as usize..run.end as usize)
+        let runs = self.runs.as_deref().unwrap_or_default().iter().map(|run| run.entries());
+        let all = self.runs.is_none().then_some(0..self.section.grid().entries().len());
+        runs.chain(all).flatten()
     }
 
     /// The entries that text has.
@@ -36,7 +35,7 @@ impl Part<'_> {
 
     fn count(&self) -> usize {
         match &self.runs {
-            Some(runs) => runs.iter().map(ExactSizeIterator::len).sum(),
+            Some(runs) => runs.iter().map(|run| run.len()).sum(),
             None => self.section.grid().entries().len(),
         }
     }
@@ -44,7 +43,7 @@ impl Part<'_> {
     /// At most how many bytes these take in a frame.
     pub(super) fn frame_bytes(&self) -> usize {
         match &self.runs {
-            Some(runs) => self.section.frame_bytes(runs),
+            Some(runs) => frame_bytes(runs),
             None => self.section.whole_bytes(),
         }
     }
@@ -169,12 +168,15 @@ pub(super) struct BinaryShare {
 }
 
 impl BinaryShare {
-    pub(super) fn of(header: FrameHeader, parts: &[Part<'_>]) -> Option<Self> {
+    pub(super) fn of(events: &AttachmentEvents, header: FrameHeader, parts: &[Part<'_>]) -> Option<Self> {
+        if parts.iter().any(|part| !part.section.has_binary()) {
+            return None;
+        }
         let mut entries = parts.iter().flat_map(|part| part.entries().map(|at| part.section.slot(at)));
         let first = entries.next()?;
         let alone = entries.next().is_none().then_some(first);
         let bytes: usize = parts.iter().map(Part::frame_bytes).sum();
-        let packet = Outgoing::attachment_event("pose-frame", FRAME_HEADER_BYTES + bytes, |out| {
+        let packet = events.event(FRAME_HEADER_BYTES + bytes, |out| {
             let mut frame = FrameWriter::new(header, out);
             for part in parts {
                 part.section.write(part.runs.as_deref(), &mut frame);

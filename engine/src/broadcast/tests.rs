@@ -26,12 +26,21 @@ impl Crowd {
     }
 
     fn section_of(&self, slots: impl Iterator<Item = (u16, bool)>, make: fn(Vec<Shown>) -> Grid) -> Section {
+        self.section_wanted(slots, make, EVERYTHING)
+    }
+
+    fn section_wanted(
+        &self,
+        slots: impl Iterator<Item = (u16, bool)>,
+        make: fn(Vec<Shown>) -> Grid,
+        wanted: Wanted,
+    ) -> Section {
         let shown = slots.map(|(slot, is_news)| {
             let pose = self.pose(slot);
             let cell = Cell::of(pose.head.position);
             Shown { cell, age: 0, slot, bytes: entry_bytes(pose) as u8, is_news }
         });
-        Section::encode(make(shown.collect()), self, EVERYTHING)
+        Section::encode(make(shown.collect()), self, wanted)
     }
 
     /// A tick that shows `base` to everybody and `near` to those around; all look as far as they like.
@@ -198,4 +207,13 @@ fn a_slot_that_nobody_has_gets_nothing() {
     for slot in [1, 3, u16::MAX] {
         assert!(tick.json(slot).is_none() && tick.batch(slot).is_none() && tick.binary(slot).is_none());
     }
+}
+
+#[test]
+fn what_nobody_wanted_is_not_there() {
+    let crowd = Crowd::new(&[(0, 0.0), (1, 1.0)]);
+    let wanted = Wanted { batch: true, ..Wanted::default() };
+    let base = crowd.section_wanted([(0, true), (1, true)].into_iter(), Grid::coarse, wanted);
+    let tick = TickPoses::new(HEADER, ViewOptions::default(), 10_000, base, Section::default(), &[]);
+    assert!(tick.json(0).is_none() && tick.binary(0).is_none() && tick.batch(0).is_some());
 }

@@ -2,7 +2,12 @@
 
 use std::ops::Range;
 
+use protocol::frame::Cell32;
+
 use super::cell::Cell;
+
+/// Empty cells that a row is expected to have at most before a place in it.
+const GAPS_EXPECTED: usize = 4;
 
 /// One member that a tick shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,15 +24,63 @@ pub struct Shown {
     pub is_news: bool,
 }
 
-/// The members of one cell: `entries` of the grid, those that moved last first.
+/// The members of one cell, those that moved last first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CellRun {
     /// Which cell of the grid.
     pub cell: Cell,
-    /// Its first entry.
+    /// All its entries.
+    pub all: Run,
+    /// The age of the one that has not moved for longest.
+    oldest: u8,
+}
+
+/// Entries of a grid that stand together, all in one of the frame's cells. Has what it takes to put them into a frame, so that
+/// nobody has to look at them for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    /// The frame's cell that they are in.
+    pub block: Cell32,
+    /// The first entry.
     pub start: u32,
-    /// One past its last entry.
+    /// One past the last entry.
     pub end: u32,
+    /// Where the first one's bytes begin, if all of the grid's are written one behind the other.
+    pub bytes_start: u32,
+    /// Where the last one's bytes end.
+    pub bytes_end: u32,
+}
+
+impl Run {
+    /// The entries.
+    pub fn entries(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    /// How many there are.
+    pub fn len(self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.start == self.end
+    }
+
+    /// Whether the two can be one.
+    pub fn is_followed_by(self, next: Self) -> bool {
+        self.end == next.start && self.block == next.block
+    }
+
+    /// Where their bytes are, if all of the grid's are written one behind the other.
+    pub fn byte_range(self) -> Range<usize> {
+        self.bytes_start as usize..self.bytes_end as usize
+    }
+
+    /// How many bytes they take in a frame, without their group's header.
+    pub fn bytes(self) -> usize {
+        (self.bytes_end - self.bytes_start) as usize
+    }
 }
 
 /// The cells of one row (of one height and z): `start..end` of the grid's cells.
@@ -67,11 +120,19 @@ impl Grid {
         let mut grid = Self { ends: Vec::with_capacity(entries.len()), ..Self::default() };
         let mut bytes = 0;
         for (index, entry) in (0..).zip(&entries) {
+            let bytes_start = bytes;
             bytes += u32::from(entry.bytes);
             grid.ends.push(bytes);
             match grid.cells.last_mut() {
-                Some(run) if run.cell == place(entry.cell) => run.end = index + 1,
-                _ => grid.cells.push(CellRun { cell: place(entry.cell), start: index, end: index + 1 }),
+                Some(run) if run.cell == place(entry.cell) => {
+                    (run.all.end, run.all.bytes_end) = (index + 1, bytes);
+                    run.oldest = entry.age;
+                }
+                _ => {
+                    let block = entry.cell.frame_cell();
+                    let all = Run { block, start: index, end: index + 1, bytes_start, bytes_end: bytes };
+                    grid.cells.push(CellRun { cell: place(entry.cell), all, oldest: entry.age });
+                }
             }
         }
         for (index, CellRun { cell, .. }) in (0..).zip(&grid.cells) {
@@ -98,38 +159,36 @@ impl Grid {
         self.entries.is_empty()
     }
 
-    /// Bytes that these entries take in a frame, without their groups' headers.
-    pub fn bytes(&self, entries: Range<u32>) -> usize {
-        let range = self.byte_range(entries);
-        range.end - range.start
+    /// Bytes that all entries take in a frame, without their groups' headers.
+    pub fn bytes(&self) -> usize {
+        self.ends.last().map_or(0, |end| *end as usize)
     }
 
-    /// Where these entries lie if all are written one behind the other.
-    pub fn byte_range(&self, entries: Range<u32>) -> Range<usize> {
-        let end_of = |count: u32| if count == 0 { 0 } else { self.ends[count as usize - 1] as usize };
-        end_of(entries.start)..end_of(entries.end)
+    /// A part of a run.
+    pub fn part(&self, run: Run, start: u32, end: u32) -> Run {
+        let bytes_at = |entry: u32| if entry == 0 { 0 } else { self.ends[entry as usize - 1] };
+        Run { start, end, bytes_start: bytes_at(start), bytes_end: bytes_at(end), ..run }
     }
 
-    /// The end of as many of these entries, from the first one on, as take no more than `bytes`.
-    pub fn end_within(&self, entries: Range<u32>, bytes: usize) -> u32 {
-        let limit = self.byte_range(0..entries.start).end + bytes;
-        let ends = &self.ends[entries.start as usize..entries.end as usize];
-        entries.start + ends.partition_point(|end| *end as usize <= limit) as u32
+    /// As many entries of a run, from its first one on, as take no more than `bytes`.
+    pub fn within(&self, run: Run, bytes: usize) -> Run {
+        let limit = run.bytes_start as usize + bytes;
+        let count = self.ends[run.entries()].partition_point(|end| *end as usize <= limit);
+        self.part(run, run.start, run.start + count as u32)
     }
 
     /// Those of a cell's entries that moved within the last `period` ticks.
-    pub fn moved_within(&self, run: CellRun, period: u8) -> Range<u32> {
-        let entries = &self.entries[run.start as usize..run.end as usize];
-        let count = match entries.last() {
-            // Nearly always: who moves at all moves all the time.
-            Some(last) if last.age < period => entries.len(),
-            _ => entries.partition_point(|entry| entry.age < period),
-        };
-        run.start..run.start + count as u32
+    pub fn moved_within(&self, cell: CellRun, period: u8) -> Run {
+        // Nearly always: who moves at all moves all the time.
+        if cell.oldest < period {
+            return cell.all;
+        }
+        let count = self.entries[cell.all.entries()].partition_point(|entry| entry.age < period);
+        self.part(cell.all, cell.all.start, cell.all.start + count as u32)
     }
 
     /// Calls `each` with the cells up to `rings` around `at` and up to `layers` above and below it, in order.
-    pub fn around(&self, at: Cell, rings: u32, layers: u16, mut each: impl FnMut(CellRun)) {
+    pub fn around(&self, at: Cell, rings: u32, layers: u16, mut each: impl FnMut(&CellRun)) {
         let reach = i32::try_from(rings).unwrap_or(i32::MAX);
         let (first_z, last_z) = (at.z.saturating_sub(reach), at.z.saturating_add(reach));
         let (first_x, last_x) = (at.x.saturating_sub(reach), at.x.saturating_add(reach));
@@ -152,11 +211,25 @@ impl Grid {
                 continue;
             }
             let cells = &self.cells[row.start as usize..row.end as usize];
-            let first = cells.partition_point(|run| run.cell.x < first_x);
-            cells[first..].iter().take_while(|run| run.cell.x <= last_x).for_each(|run| each(*run));
+            let first = first_from(cells, first_x);
+            cells[first..].iter().take_while(|run| run.cell.x <= last_x).for_each(&mut each);
             index += 1;
         }
     }
+}
+
+/// The first of a row's cells that is not before `x`. Where a crowd is few cells are empty, so it is looked for where it
+/// would be if none were, and only then among all.
+fn first_from(row: &[CellRun], x: i32) -> usize {
+    let Some(first) = row.first() else { return 0 };
+    let mut index = usize::try_from(i64::from(x) - i64::from(first.cell.x)).unwrap_or(0).min(row.len());
+    for _ in 0..GAPS_EXPECTED {
+        if index == 0 || row[index - 1].cell.x < x {
+            return index;
+        }
+        index -= 1;
+    }
+    row[..index].partition_point(|run| run.cell.x < x)
 }
 
 #[cfg(all(test, not(loom_model)))]
@@ -179,7 +252,7 @@ mod tests {
             let grid = Grid::new(entries);
             let at = Cell { x, z, layer };
             let mut found = Vec::new();
-            grid.around(at, rings, layers, |run| found.push(run));
+            grid.around(at, rings, layers, |run| found.push(*run));
             let near = |run: &&CellRun| at.ring(run.cell) <= rings && layer.abs_diff(run.cell.layer) <= layers;
             let expected: Vec<CellRun> = grid.cells().iter().filter(near).copied().collect();
             prop_assert_eq!(found, expected);
@@ -194,11 +267,11 @@ mod tests {
                 grid.cells().iter().map(|run| grid.moved_within(*run, period).len()).sum();
             prop_assert_eq!(moved, entries.iter().filter(|entry| entry.age < period).count());
             for run in grid.cells() {
-                let range = grid.moved_within(*run, period);
-                let entries = &grid.entries()[range.start as usize..range.end as usize];
+                let moved = grid.moved_within(*run, period);
+                let entries = &grid.entries()[moved.entries()];
                 prop_assert!(entries.iter().all(|entry| entry.age < period && entry.cell == run.cell));
                 let bytes: usize = entries.iter().map(|entry| usize::from(entry.bytes)).sum();
-                prop_assert_eq!(grid.bytes(range), bytes);
+                prop_assert_eq!(moved.bytes(), bytes);
             }
         }
     }

@@ -14,8 +14,8 @@ mod select;
 mod tracks;
 
 pub use cell::{CELL_EDGE_M, Cell, layers_within, rings_within};
-pub use grid::{CellRun, Grid, Shown};
-pub use select::{Run, Viewpoint, select_near, select_within};
+pub use grid::{CellRun, Grid, Run, Shown};
+pub use select::{Viewpoint, select_near, select_within};
 pub use tracks::{Plan, Tracks};
 
 #[cfg(all(test, not(loom_model)))]

@@ -1,15 +1,16 @@
 //! What one viewer sees of those around it in one tick.
 
-use std::ops::Range;
-
 use protocol::frame::GROUP_HEADER_BYTES;
 
 use super::cell::{CELLS_PER_BLOCK, Cell, layers_within, rings_within};
-use super::grid::Grid;
+use super::grid::{Grid, Run, Shown};
 use crate::options::{MAX_VIEW_PERIODS, ViewOptions};
 
 /// Layers above and below a viewer's own that count as being as near as what is beside it.
 const NEAR_LAYERS: u16 = 1;
+
+/// About how many cells are due around a viewer at once.
+const CELLS_EXPECTED: usize = 64;
 
 /// Where somebody looks from, and how far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -31,9 +32,6 @@ impl Viewpoint {
     }
 }
 
-/// Entries of a grid, all of one of its cells.
-pub type Run = Range<u32>;
-
 /// Those of `near` that a viewer gets at `tick`: by rings, each in its turn, until `budget` bytes are used. Far rings
 /// give way first. Of the first ring that does not fit whole, some come each time, in turns.
 pub fn select_near(
@@ -44,18 +42,25 @@ pub fn select_near(
     budget: usize,
 ) -> Vec<Run> {
     let periods = options.periods.as_slice();
-    let mut due: Vec<(usize, Run)> = Vec::new();
+    let mut due: Vec<(u8, Run)> = Vec::with_capacity(CELLS_EXPECTED);
     let mut bytes = [0; MAX_VIEW_PERIODS];
     let at = from.cell;
     let (rings, layers) = from.reach.unwrap_or((u32::MAX, u16::MAX));
-    // The first period is that of ring 0 and 1.
-    near.around(at, rings.min(periods.len() as u32), layers.min(NEAR_LAYERS), |run| {
-        let class = (at.ring(run.cell) as usize).saturating_sub(1);
-        if run.cell.is_due(tick, periods[class]) {
-            let entries = near.moved_within(run, periods[class]);
-            if !entries.is_empty() {
-                bytes[class] += GROUP_HEADER_BYTES + near.bytes(entries.clone());
-                due.push((class, entries));
+    near.around(at, rings.min(periods.len() as u32), layers.min(NEAR_LAYERS), |cell| {
+        // The first period is that of ring 0 and 1.
+        let class = (at.ring(cell.cell) as usize).saturating_sub(1);
+        if cell.cell.is_due(tick, periods[class]) {
+            let run = near.moved_within(*cell, periods[class]);
+            match due.last_mut() {
+                _ if run.is_empty() => {}
+                Some((of_last, last)) if usize::from(*of_last) == class && last.is_followed_by(run) => {
+                    bytes[class] += run.bytes();
+                    (last.end, last.bytes_end) = (run.end, run.bytes_end);
+                }
+                _ => {
+                    bytes[class] += GROUP_HEADER_BYTES + run.bytes();
+                    due.push((class as u8, run));
+                }
             }
         }
     });
@@ -65,15 +70,14 @@ pub fn select_near(
         left -= bytes[whole];
         whole += 1;
     }
-    if whole == periods.len() {
-        return due.into_iter().map(|(_, run)| run).collect();
+    let runs_of = |kind: &dyn Fn(usize) -> bool| {
+        due.iter().filter(|(class, _)| kind(usize::from(*class))).map(|(_, run)| *run).collect::<Vec<Run>>()
+    };
+    let mut runs = runs_of(&|class| class < whole);
+    if whole < periods.len() {
+        let in_part = runs_of(&|class| class == whole);
+        take_turns(near, &in_part, tick / u32::from(periods[whole]), left, &mut runs);
     }
-    let in_part: Vec<Run> =
-        due.iter().filter(|(class, _)| *class == whole).map(|(_, run)| run.clone()).collect();
-    let mut runs: Vec<Run> =
-        due.into_iter().filter(|(class, _)| *class < whole).map(|(_, run)| run).collect();
-    let turn = tick / u32::from(periods[whole]);
-    take_turns(near, &in_part, turn, left, &mut runs);
     runs
 }
 
@@ -82,14 +86,14 @@ fn take_turns(grid: &Grid, from: &[Run], turn: u32, budget: usize, runs: &mut Ve
     let mut pieces: Vec<(u32, Run)> = Vec::new();
     let (mut part, mut left) = (0, budget);
     for run in from {
-        let mut start = run.start;
-        while start < run.end {
+        let mut rest = *run;
+        while !rest.is_empty() {
             let room = left.saturating_sub(GROUP_HEADER_BYTES);
-            let end = grid.end_within(start..run.end, room);
-            if end > start {
-                left = room - grid.bytes(start..end);
-                pieces.push((part, start..end));
-                start = end;
+            let piece = grid.within(rest, room);
+            if !piece.is_empty() {
+                left = room - piece.bytes();
+                pieces.push((part, piece));
+                rest = grid.part(rest, piece.end, rest.end);
             } else if left == budget {
                 // Not even one fits.
                 return;
@@ -104,21 +108,24 @@ fn take_turns(grid: &Grid, from: &[Run], turn: u32, budget: usize, runs: &mut Ve
 
 /// Those of `base`, whose cells are blocks, that are within a viewer's radius.
 pub fn select_within(base: &Grid, from: Viewpoint) -> Vec<Run> {
-    let Some((rings, layers)) = from.reach else {
-        return base.cells().iter().map(|run| run.start..run.end).collect();
-    };
+    let Some((rings, layers)) = from.reach else { return base.cells().iter().map(|cell| cell.all).collect() };
     let mut runs: Vec<Run> = Vec::new();
     let blocks = rings.div_ceil(CELLS_PER_BLOCK) + 1;
-    base.around(from.cell.block(), blocks, layers, |run| {
-        for index in run.start..run.end {
-            if from.cell.ring(base.entries()[index as usize].cell) > rings {
-                continue;
+    base.around(from.cell.block(), blocks, layers, |cell| {
+        let mut index = cell.all.start;
+        for together in base.entries()[cell.all.entries()]
+            .chunk_by(|one, other| is_within(from, one, rings) == is_within(from, other, rings))
+        {
+            let end = index + together.len() as u32;
+            if is_within(from, &together[0], rings) {
+                runs.push(base.part(cell.all, index, end));
             }
-            match runs.last_mut() {
-                Some(last) if last.end == index && index > run.start => last.end = index + 1,
-                _ => runs.push(index..index + 1),
-            }
+            index = end;
         }
     });
     runs
+}
+
+fn is_within(from: Viewpoint, entry: &Shown, rings: u32) -> bool {
+    from.cell.ring(entry.cell) <= rings
 }

@@ -30,7 +30,7 @@ fn one_in_each(cells: &[Cell]) -> Grid {
 }
 
 fn slots(grid: &Grid, runs: Vec<Run>) -> Vec<u16> {
-    let entries = runs.into_iter().flat_map(|run| run.start as usize..run.end as usize);
+    let entries = runs.into_iter().flat_map(Run::entries);
     let mut slots: Vec<u16> = entries.map(|index| grid.entries()[index].slot).collect();
     slots.sort_unstable();
     slots
@@ -121,7 +121,8 @@ fn some_periods() -> impl Strategy<Value = ViewOptions> {
 
 /// Bytes that some runs take in a frame, at most.
 fn bytes(grid: &Grid, runs: &[Run]) -> usize {
-    runs.iter().map(|run| GROUP_HEADER_BYTES + grid.bytes(run.clone())).sum()
+    let entries = runs.iter().flat_map(|run| &grid.entries()[run.entries()]);
+    entries.map(|entry| usize::from(entry.bytes)).sum::<usize>() + GROUP_HEADER_BYTES * runs.len()
 }
 
 proptest! {
@@ -150,7 +151,7 @@ proptest! {
     ) {
         let near: Vec<Shown> = people.into_iter().filter(|shown| cell(0, 0).ring(shown.cell) <= 1).collect();
         let grid = Grid::new(near);
-        let whole: Vec<Run> = grid.cells().iter().map(|run| run.start..run.end).collect();
+        let whole: Vec<Run> = grid.cells().iter().map(|cell| cell.all).collect();
         let budget = ((bytes(&grid, &whole) as f64 * part) as usize).max(GROUP_HEADER_BYTES + 33);
         let turns = grid.entries().len() as u32 * u32::from(period);
         let mut times = BTreeMap::<u16, u32>::new();

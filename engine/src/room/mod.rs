@@ -106,7 +106,7 @@ pub enum Effect<S> {
     /// Reliable packets to be delivered.
     Flush(Flush<S>),
     /// Poses to be delivered.
-    Tick(TickPoses),
+    Tick(Box<TickPoses>),
 }
 
 /// A change to be stored, and who is told when it is.

@@ -55,7 +55,7 @@ impl<S: Clone> Room<S> {
         let flags = if is_full { FLAG_FULL } else { 0 };
         let header = FrameHeader { flags, tick: self.tick, time_ms };
         let poses = TickPoses::new(header, options, budget, base, near, &viewpoints);
-        effects.push(Effect::Tick(poses));
+        effects.push(Effect::Tick(Box::new(poses)));
     }
 
     /// What the tick has to be encoded to.

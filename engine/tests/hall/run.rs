@@ -209,7 +209,7 @@ impl Hall {
                     self.slots = self.slots.max(usize::from(slot) + 1);
                 }
                 Effect::Flush(flush) => self.welcome(&flush),
-                Effect::Tick(tick) => poses = Some(tick),
+                Effect::Tick(tick) => poses = Some(*tick),
                 Effect::Store(_) => panic!("nothing is to be stored"),
             }
         }

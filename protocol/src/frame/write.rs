@@ -1,8 +1,8 @@
 //! Writing frames and poses.
 
 use super::{
-    Cell32, ENTRY_BYTES_MAX, FRAME_VERSION, FrameHeader, HAND_STEPS_PER_M, HEAD_STEPS_PER_M, MASK_LEFT,
-    MASK_RIGHT, PART_BYTES, POSE_BYTES_MAX, quantise_rotation,
+    Cell32, ENTRY_BYTES_MAX, FRAME_VERSION, FrameHeader, GROUP_HEADER_BYTES, HAND_STEPS_PER_M,
+    HEAD_STEPS_PER_M, MASK_LEFT, MASK_RIGHT, PART_BYTES, POSE_BYTES_MAX, quantise_rotation,
 };
 use crate::pose::{Part, Pose, Rotation};
 
@@ -27,11 +27,12 @@ pub struct GroupWriter<'a> {
 impl<'a> GroupWriter<'a> {
     /// Begins a group at the end of `out`.
     pub fn new(cell: Cell32, out: &'a mut Vec<u8>) -> Self {
-        for index in [cell.x, cell.y, cell.z] {
-            out.extend_from_slice(&index.to_le_bytes());
+        let mut header = [0; GROUP_HEADER_BYTES];
+        for (place, index) in header.chunks_exact_mut(2).zip([cell.x, cell.y, cell.z]) {
+            place.copy_from_slice(&index.to_le_bytes());
         }
-        let count_at = out.len();
-        out.extend_from_slice(&[0, 0]);
+        out.extend_from_slice(&header);
+        let count_at = out.len() - 2;
         Self { out, count_at, cell, members: 0 }
     }
 

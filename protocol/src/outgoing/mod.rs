@@ -42,6 +42,41 @@ pub struct Outgoing {
     contiguous: Option<Bytes>,
 }
 
+/// Events of one name whose one argument is one attachment: all of them begin alike.
+#[derive(Clone, Debug)]
+pub struct AttachmentEvents {
+    text: Outgoing,
+}
+
+impl AttachmentEvents {
+    /// Events in the namespace `/`.
+    pub fn new(name: &str) -> Self {
+        Self { text: Outgoing::event_raw_in("/", name, PLACEHOLDER, vec![Bytes::new()]) }
+    }
+
+    /// The event whose attachment is what `write` appends to a buffer. Everything that goes over a WebSocket then
+    /// stands in that one buffer, and is written without being put together first. `bytes_hint` is about how long the
+    /// attachment is.
+    pub fn event(&self, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> Outgoing {
+        let Outgoing { frame: text, text_start, .. } = &self.text;
+        let mut buffer = Vec::with_capacity(HEADER_BYTES_MAX + text.len() + bytes_hint);
+        buffer.resize(HEADER_BYTES_MAX, 0);
+        buffer.extend_from_slice(text);
+        let payload_start = buffer.len();
+        write(&mut buffer);
+        // The header's length is only known now; what stands before it moves up against it.
+        let (header, used) = frame_header(OPCODE_BINARY, buffer.len() - payload_start);
+        let start = HEADER_BYTES_MAX - used;
+        buffer.copy_within(HEADER_BYTES_MAX..payload_start, start);
+        buffer[payload_start - used..payload_start].copy_from_slice(&header[..used]);
+        let contiguous = Bytes::from(buffer).slice(start..);
+        let frame = contiguous.slice(..text.len());
+        let payload = contiguous.slice(text.len() + used..);
+        let attachments = Some([payload].into());
+        Outgoing { frame, text_start: *text_start, attachments, contiguous: Some(contiguous) }
+    }
+}
+
 impl Outgoing {
     /// Grants a CONNECT: the session's id in that namespace.
     pub fn connect(namespace: &str, sid: &str) -> Self {
@@ -99,28 +134,6 @@ impl Outgoing {
     /// As [`Outgoing::event_raw_in`].
     pub fn binary_event_raw(name: &str, args_json: &str, attachments: Vec<Bytes>) -> Self {
         Self::event_raw_in("/", name, args_json, attachments)
-    }
-
-    /// An event whose one argument is one attachment, which `write` appends to a buffer: everything that goes over
-    /// a WebSocket then stands in that one buffer, and is written without being put together first.
-    /// `bytes_hint` is about how long the attachment is.
-    pub fn attachment_event(name: &str, bytes_hint: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
-        let text = Self::event_raw_in("/", name, PLACEHOLDER, vec![Bytes::new()]);
-        let (text_bytes, text_start) = (text.frame.len(), text.text_start);
-        let mut buffer = Vec::with_capacity(text_bytes + HEADER_BYTES_MAX + bytes_hint);
-        buffer.resize(HEADER_BYTES_MAX, 0);
-        buffer.extend_from_slice(&text.frame);
-        let payload_start = buffer.len();
-        write(&mut buffer);
-        // The header's length is only known now; what stands before it moves up against it.
-        let (header, used) = frame_header(OPCODE_BINARY, buffer.len() - payload_start);
-        let start = HEADER_BYTES_MAX - used;
-        buffer.copy_within(HEADER_BYTES_MAX..payload_start, start);
-        buffer[payload_start - used..payload_start].copy_from_slice(&header[..used]);
-        let contiguous = Bytes::from(buffer).slice(start..);
-        let frame = contiguous.slice(..text_bytes);
-        let payload = contiguous.slice(text_bytes + used..);
-        Self { frame, text_start, attachments: Some([payload].into()), contiguous: Some(contiguous) }
     }
 
     /// An event whose arguments are JSON text already. Without attachments it is a plain event: the stock

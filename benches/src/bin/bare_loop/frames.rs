@@ -6,6 +6,7 @@ use bytes::Bytes;
 use clap::ValueEnum;
 use protocol::Outgoing;
 use protocol::frame::{Cell32, FRAME_HEADER_BYTES, FrameHeader, FrameWriter, GROUP_HEADER_BYTES};
+use protocol::outgoing::AttachmentEvents;
 
 /// The most that is sent per client and tick.
 const FRAME_BYTES_MAX: usize = 512 * 1024;
@@ -73,7 +74,7 @@ fn binary(bytes: usize) -> Option<Bytes> {
 }
 
 fn attachment(payload: &[u8]) -> Outgoing {
-    Outgoing::attachment_event("pose-frame", payload.len(), |out| out.extend_from_slice(payload))
+    AttachmentEvents::new("pose-frame").event(payload.len(), |out| out.extend_from_slice(payload))
 }
 
 /// Heads, a few of them with a hand, in as few groups as make the sum come out.
