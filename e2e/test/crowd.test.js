@@ -129,9 +129,9 @@ withServer('rates that follow the members', {}, (check) => {
       if (told.some((one) => one.unread('room-rate').some(({ reason }) => reason === 'overload'))) return;
       for (const { reason } of changes) assert.equal(reason, 'members');
     };
-    await arrive(60);
-    assertIncludes(await listed(), { tickHz: 'auto', currentTickHz: 60, users: 29 });
-    assert.equal((await enter()).hz, 60);
+    await arrive(45);
+    assertIncludes(await listed(), { tickHz: 'auto', currentTickHz: 45, users: 29 });
+    assert.equal((await enter()).hz, 45);
     for (const one of inside.splice(10)) assertAccepted(await one.call('leave-room'));
     await arrive(90);
     assertIncludes(await listed(), { tickHz: 'auto', currentTickHz: 90, users: 11 });

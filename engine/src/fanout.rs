@@ -3,7 +3,7 @@
 //! Everything that a member of a room gets passes through here in one queue, so that order is kept without a
 //! lock: its welcome, then what happens, then each tick.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use protocol::Outgoing;
@@ -11,10 +11,10 @@ use protocol::event::Encoding;
 use tokio::sync::mpsc;
 
 use crate::broadcast::TickPoses;
-use crate::delivery::Delivery;
+use crate::delivery::DeliveryPart;
 use crate::directory::RoomShared;
 use crate::engine::Inner;
-use crate::limits::{SENDS_PER_YIELD, STALLED_VIEWER_TIMEOUT};
+use crate::limits::{MESSAGES_PER_SLICE, SENDS_PER_YIELD, STALLED_VIEWER_TIMEOUT};
 use crate::ports::{CloseReason, OutboxError, TickOutcome, TickView};
 use crate::room::{Audience, Entry, Joined};
 use crate::session::Session;
@@ -26,18 +26,28 @@ pub(crate) enum FanoutMessage {
     /// Reliable packets of one room.
     Flush(Arc<RoomShared>, CoreFlush),
     /// Poses of one room.
-    Tick(Arc<RoomShared>, Arc<Tick>),
+    Tick(Arc<RoomShared>, Tick),
     /// An answer outside of any room.
     Reply(Arc<Session>, Outgoing),
 }
 
-/// One tick of a room.
+/// One tick of a room, as one core gets it.
 #[derive(Debug)]
 pub(crate) struct Tick {
-    pub(crate) poses: TickPoses,
+    pub(crate) poses: Arc<TickPoses>,
     /// When it began.
     pub(crate) at: Time,
-    pub(crate) delivery: Arc<Delivery>,
+    /// This core's part in its delivery.
+    pub(crate) part: DeliveryPart,
+}
+
+/// A tick that is being sent.
+#[derive(Debug)]
+struct Job {
+    room: Arc<RoomShared>,
+    tick: Tick,
+    /// How many of the room's viewers have had their turn.
+    done: usize,
 }
 
 /// One core's share of a room's [`Flush`](crate::room::Flush).
@@ -68,27 +78,54 @@ pub struct Fanout {
     engine: Arc<Inner>,
     /// The viewers of each room by its key, in ascending order of slots.
     rooms: HashMap<u64, Vec<Viewer>>,
+    /// Ticks that are being sent, at most one of each room. They take turns, so that a crowd does not hold up small rooms.
+    jobs: VecDeque<Job>,
     sends: usize,
 }
 
 impl Fanout {
     pub(crate) fn new(core: usize, feed: mpsc::Receiver<FanoutMessage>, engine: Arc<Inner>) -> Self {
-        Self { core, feed, engine, rooms: HashMap::new(), sends: 0 }
+        Self { core, feed, engine, rooms: HashMap::new(), jobs: VecDeque::new(), sends: 0 }
     }
 
     /// Runs until the engine is dropped.
     pub async fn run(mut self) {
-        while let Some(message) = self.feed.recv().await {
-            match message {
-                FanoutMessage::Flush(room, flush) => self.flush(&room, flush).await,
-                FanoutMessage::Tick(room, tick) => {
-                    self.tick(&room, &tick.poses, tick.at).await;
-                    tick.delivery.end_part(self.engine.clock.now());
-                }
-                FanoutMessage::Reply(session, packet) => {
-                    self.send(&session, &packet);
-                    session.outbox().flush();
-                }
+        loop {
+            let Some(job) = self.jobs.pop_front() else {
+                let Some(message) = self.feed.recv().await else { return };
+                self.take(message).await;
+                continue;
+            };
+            self.go_on(job).await;
+            for _ in 0..MESSAGES_PER_SLICE {
+                let Ok(message) = self.feed.try_recv() else { break };
+                self.take(message).await;
+            }
+        }
+    }
+
+    async fn take(&mut self, message: FanoutMessage) {
+        match message {
+            FanoutMessage::Flush(room, flush) => {
+                self.finish(&room).await;
+                self.flush(&room, flush).await;
+            }
+            FanoutMessage::Tick(room, tick) => {
+                self.finish(&room).await;
+                self.jobs.push_back(Job { room, tick, done: 0 });
+            }
+            FanoutMessage::Reply(session, packet) => {
+                self.send(&session, &packet);
+                session.outbox().flush();
+            }
+        }
+    }
+
+    /// What a room says next must not overtake its tick.
+    async fn finish(&mut self, room: &RoomShared) {
+        while let Some(index) = self.jobs.iter().position(|job| job.room.key == room.key) {
+            if let Some(job) = self.jobs.remove(index) {
+                self.go_on(job).await;
             }
         }
     }
@@ -138,23 +175,30 @@ impl Fanout {
         }
     }
 
-    async fn tick(&mut self, room: &RoomShared, poses: &TickPoses, now: Time) {
-        let Some(mut viewers) = self.rooms.remove(&room.key) else { return };
+    /// Sends a slice of a tick, and puts the rest of it behind the others.
+    async fn go_on(&mut self, mut job: Job) {
+        let Some(mut viewers) = self.rooms.remove(&job.room.key) else { return };
         // Half of the cores begin at the end: viewers share frames with others on other cores, and so all of them put
         // some of these together, instead of the first one all.
         let begins_at_end = self.core % 2 == 1;
-        for turn in 0..viewers.len() {
-            let index = if begins_at_end { viewers.len() - 1 - turn } else { turn };
+        while job.done < viewers.len() && self.sends < SENDS_PER_YIELD {
+            let index = if begins_at_end { viewers.len() - 1 - job.done } else { job.done };
             let viewer = &mut viewers[index];
-            if !viewer.session.is_seated_in(room) {
-                continue;
+            if viewer.session.is_seated_in(&job.room)
+                && let Some(outcome) = send_share(viewer, &job.tick.poses)
+            {
+                self.judge(&job.room, viewer, outcome, &job.tick);
             }
-            if let Some(outcome) = send_share(viewer, poses) {
-                self.judge(room, viewer, outcome, now);
-                self.pause().await;
-            }
+            job.done += 1;
         }
-        self.rooms.insert(room.key, viewers);
+        let is_done = job.done >= viewers.len();
+        self.rooms.insert(job.room.key, viewers);
+        if is_done {
+            job.tick.part.end(self.engine.clock.now());
+        } else {
+            self.jobs.push_back(job);
+        }
+        self.pause().await;
     }
 
     /// What a viewer's answer to a tick means for it.
@@ -163,8 +207,9 @@ impl Fanout {
         room: &RoomShared,
         viewer: &mut Viewer,
         outcome: Result<TickOutcome, OutboxError>,
-        now: Time,
+        tick: &Tick,
     ) {
+        let now = tick.at;
         self.sends += 1;
         let metrics = self.engine.metrics.core(self.core);
         match outcome {
@@ -174,8 +219,11 @@ impl Fanout {
             }
             Ok(TickOutcome::Skipped) => {
                 metrics.views_skipped.inc();
-                // It has missed somebody's pose; whoever stands still from now on would stay wrong for it.
-                room.want_refresh();
+                // It has missed somebody's pose; whoever stands still from now on would stay wrong for it. Frames repeat
+                // everybody anyway, and in a large room nobody else shall get less because of it.
+                if viewer.encoding != Encoding::Binary || tick.poses.is_the_same_for_all() {
+                    room.want_refresh();
+                }
                 // As long as there is anybody to show, the refresh comes again and again. After a longer silence
                 // it is not known what the viewer did meanwhile, and that is not counted against it.
                 let since = match viewer.stalled {

@@ -12,8 +12,11 @@ pub const COMMANDS_PER_WAKE: usize = 256;
 /// Messages that wait for one core's fan-out. Full: the shard waits, and its ticks come later.
 pub const FANOUT_CAPACITY: usize = 1_024;
 
-/// Sends after which a fan-out lets its core's I/O go on.
+/// Sends after which a fan-out lets its core's I/O go on, and other rooms' ticks.
 pub const SENDS_PER_YIELD: usize = 256;
+
+/// Messages that a fan-out takes between two slices of the ticks that it is sending.
+pub const MESSAGES_PER_SLICE: usize = 64;
 
 /// The least time between two announcements of who came and went in a room. The first goes at once; what comes
 /// within this time after it goes together. It is also the least time between two welcomes, each of which needs

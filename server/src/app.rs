@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::auth::Auth;
+use crate::net::cores;
 use crate::transport::Link;
 use crate::transport::connection::{Accepted, Application, ConnectionError, Refused};
 
@@ -110,6 +111,7 @@ impl Application for App {
             .and_then(|payload| Pose::from_json(payload).ok());
         match pose {
             Some(pose) => {
+                cores::note_pose();
                 session.update_pose(&pose);
                 true
             }
@@ -154,6 +156,8 @@ impl Application for App {
             Ok(Some(ClientEvent::WorkerTask(task))) => refuse_task(session, &task, ack),
             Ok(Some(event)) => session.handle(event, attachments, ack),
             Ok(None) => {}
+            // A good pose is free, a bad one is an event like any other.
+            Err(_) if is_pose && ack.is_none() && !session.pay(bytes, ack) => {}
             Err(error) => session.refuse(ack, &error),
         }
     }
@@ -174,13 +178,16 @@ fn take_encoded_pose(session: &Arc<Session>, bytes: &[u8], ack: Option<u64>) {
         .and_then(|pose| pose.validate().map(|()| pose));
     match pose {
         Ok(pose) => take_pose(session, &pose, ack),
-        Err(error) => session.refuse(ack, &error),
+        // A good pose is free, a bad one is an event like any other.
+        Err(error) if ack.is_some() || session.pay(bytes.len(), ack) => session.refuse(ack, &error),
+        Err(_) => {}
     }
 }
 
 fn take_pose(session: &Arc<Session>, pose: &Pose, ack: Option<u64>) {
     #[derive(Serialize)]
     struct Nothing {}
+    cores::note_pose();
     session.update_pose(pose);
     if let Some(packet) = ok_packet(ack, Nothing {}) {
         session.send(&packet);

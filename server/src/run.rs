@@ -143,21 +143,37 @@ fn spawn_core(
     listener: TcpListener,
     services: Services<SocketIo<App>, Api>,
 ) -> Result<(), RunError> {
-    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let runtime = Builder::new_current_thread().enable_all().on_thread_park(cores::gather).build()?;
     thread::Builder::new().name(format!("core-{index}")).spawn(move || {
         cores::claim(index, count);
         runtime.block_on(async {
-            tokio::spawn(core.fanout.run());
+            tokio::spawn(or_abort(core.fanout.run()));
             match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
                     tokio::spawn(accept(listener, services));
                 }
                 Err(error) => tracing::error!(%error, "a core cannot listen"),
             }
-            core.shard.run().await;
+            or_abort(core.shard.run()).await;
         });
     })?;
     Ok(())
+}
+
+/// Does `work`, without which the server would be up and yet of no use to some: should it ever panic, the process ends,
+/// and whoever watches over it starts it anew.
+async fn or_abort(work: impl Future<Output = ()>) {
+    struct Abort;
+    impl Drop for Abort {
+        fn drop(&mut self) {
+            if thread::panicking() {
+                tracing::error!("a core has panicked; the process ends");
+                std::process::abort();
+            }
+        }
+    }
+    let _abort = Abort;
+    work.await;
 }
 
 impl Site for Api {

@@ -32,14 +32,14 @@ pub struct TickPoses {
     budget: usize,
     base: Section,
     near: Section,
-    groups: Vec<Group>,
-    /// Which group a slot's member is in. Empty: all are in the first.
-    group_of: Vec<u16>,
+    views: Vec<SharedView>,
+    /// Which view a slot's member has. Empty: all have the first.
+    view_of: Vec<u16>,
 }
 
-/// Viewers who see the same. Boxed is what few of a crowd's many groups have.
+/// Viewers who see the same. Boxed is what few of a crowd's many views have.
 #[derive(Debug, Default)]
-struct Group {
+struct SharedView {
     /// From where; `None`: from anywhere, which is all there is to see.
     from: Option<Viewpoint>,
     json: OnceLock<Option<Box<JsonShare>>>,
@@ -47,8 +47,8 @@ struct Group {
     binary: OnceLock<Option<Box<BinaryShare>>>,
 }
 
-/// Stands for no group: nobody is in that slot.
-const NO_GROUP: u16 = u16::MAX;
+/// Stands for no view: nobody is in that slot.
+const NO_VIEW: u16 = u16::MAX;
 
 impl TickPoses {
     /// A tick of these poses. `base` goes to everybody within whose radius it is, `near` to those around, with
@@ -68,26 +68,26 @@ impl TickPoses {
             budget,
             base,
             near,
-            groups: Vec::new(),
-            group_of: Vec::new(),
+            views: Vec::new(),
+            view_of: Vec::new(),
         };
         // Whoever sees as far as the room reaches, where nothing is left for near, sees the same from anywhere.
         let has_near = !poses.near.grid().is_empty();
         let from = |viewpoint: Viewpoint| (has_near || !viewpoint.is_unlimited()).then_some(viewpoint);
         if viewpoints.iter().all(|(viewpoint, _)| from(*viewpoint).is_none()) {
-            poses.groups.push(Group::default());
+            poses.views.push(SharedView::default());
             return poses;
         }
         let mut viewers: Vec<(Option<Viewpoint>, u16)> =
             viewpoints.iter().map(|(viewpoint, slot)| (from(*viewpoint), *slot)).collect();
         viewers.sort_unstable();
         let slots = viewers.iter().map(|(_, slot)| usize::from(*slot) + 1).max().unwrap_or(0);
-        poses.group_of.resize(slots, NO_GROUP);
+        poses.view_of.resize(slots, NO_VIEW);
         for viewers in viewers.chunk_by(|(one, _), (other, _)| one == other) {
-            let group = poses.groups.len() as u16;
-            poses.groups.push(Group { from: viewers[0].0, ..Group::default() });
+            let view = poses.views.len() as u16;
+            poses.views.push(SharedView { from: viewers[0].0, ..SharedView::default() });
             for (_, slot) in viewers {
-                poses.group_of[usize::from(*slot)] = group;
+                poses.view_of[usize::from(*slot)] = view;
             }
         }
         poses
@@ -103,28 +103,27 @@ impl TickPoses {
         self.len() == 0
     }
 
-    /// How many different views of them there are.
-    pub fn groups(&self) -> usize {
-        self.groups.len()
+    /// Whether everybody sees all of it.
+    pub fn is_the_same_for_all(&self) -> bool {
+        self.views.len() == 1 && self.view_of.is_empty()
     }
 
     /// What the member in `slot` gets as a `user-moved` for each pose: all that it sees but its own. `None` if that
     /// is nobody.
     pub fn json(&self, slot: u16) -> Option<TickView<'_>> {
-        let group = self.group(slot)?;
-        let share = group.json.get_or_init(|| match group.from {
+        let view = self.view(slot)?;
+        let share = view.json.get_or_init(|| match view.from {
             None if !self.base.has_repeated_text() => JsonShare::whole(&self.base).map(Box::new),
-            _ => JsonShare::of(&self.parts_of(group)).map(Box::new),
+            _ => JsonShare::of(&self.parts_of(view)).map(Box::new),
         });
         share.as_ref()?.view(slot)
     }
 
     /// What the member in `slot` gets as one `users-moved`: all that it sees but its own. `None` if that is nobody.
     pub fn batch(&self, slot: u16) -> Option<Cow<'_, Outgoing>> {
-        let group = self.group(slot)?;
-        group
-            .batch
-            .get_or_init(|| BatchShare::of(self.header, &self.parts_of(group)).map(Box::new))
+        let view = self.view(slot)?;
+        view.batch
+            .get_or_init(|| BatchShare::of(self.header, &self.parts_of(view)).map(Box::new))
             .as_ref()?
             .view(slot)
     }
@@ -132,21 +131,20 @@ impl TickPoses {
     /// What the member in `slot` gets as one `pose-frame`, which may have its own pose in it. `None` if there is
     /// nobody else.
     pub fn binary(&self, slot: u16) -> Option<&Outgoing> {
-        let group = self.group(slot)?;
-        group
-            .binary
-            .get_or_init(|| BinaryShare::of(&self.frames, self.header, &self.parts_of(group)).map(Box::new))
+        let view = self.view(slot)?;
+        view.binary
+            .get_or_init(|| BinaryShare::of(&self.frames, self.header, &self.parts_of(view)).map(Box::new))
             .as_ref()?
             .view(slot)
     }
 
-    fn group(&self, slot: u16) -> Option<&Group> {
-        let group = if self.group_of.is_empty() { 0 } else { *self.group_of.get(usize::from(slot))? };
-        self.groups.get(usize::from(group))
+    fn view(&self, slot: u16) -> Option<&SharedView> {
+        let view = if self.view_of.is_empty() { 0 } else { *self.view_of.get(usize::from(slot))? };
+        self.views.get(usize::from(view))
     }
 
-    fn parts_of(&self, group: &Group) -> Vec<Part<'_>> {
-        match group.from {
+    fn parts_of(&self, view: &SharedView) -> Vec<Part<'_>> {
+        match view.from {
             None => vec![Part { section: &self.base, runs: None, repeats_text: false }],
             Some(from) => self.parts(from),
         }

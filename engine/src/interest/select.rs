@@ -81,7 +81,8 @@ pub fn select_near(
     runs
 }
 
-/// Cuts `from` into parts, each as much as fits into `budget`, and takes the one whose turn it is.
+/// Cuts `from` into parts, each as much as fits into `budget`, and takes the one whose turn it is. Where the number of
+/// parts changes from turn to turn one may be passed over; the base brings its members all the same.
 fn take_turns(grid: &Grid, from: &[Run], turn: u32, budget: usize, runs: &mut Vec<Run>) {
     let mut pieces: Vec<(u32, Run)> = Vec::new();
     let (mut part, mut left) = (0, budget);

@@ -193,8 +193,8 @@ impl Tracks {
         let per_tick =
             entries.div_ceil(hz as usize) + self.header_bytes(self.tracks.len().div_ceil(hz as usize));
         let allowed = (budget * REPEAT_SHARE.0 / REPEAT_SHARE.1).max(1);
-        let ticks = u64::from(hz) * per_tick.div_ceil(allowed).max(1) as u64;
-        (1_u64 << u32::BITS).div_ceil(ticks)
+        let ticks = (hz as usize * per_tick).div_ceil(allowed).max(hz as usize);
+        (1_u64 << u32::BITS).div_ceil(ticks as u64)
     }
 
     /// Goes on showing those who have moved to everybody, in turns, until `share` bytes are used. `used` of them are,

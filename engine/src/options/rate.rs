@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 pub const AUTO_STEPS: [u32; 8] = [90, 72, 60, 45, 36, 30, 24, 20];
 
 /// Sends per second, ticks times members, that such a room keeps to as long as [`AUTO_STEPS`] has a slower step:
-/// what a room of 90 at 20 Hz costs.
-pub const AUTO_SENDS_PER_SECOND: usize = 1_800;
+/// what a room of 85 at 20 Hz costs. At each step, what so many with both hands
+/// tracked take fits into the default budget whole.
+pub const AUTO_SENDS_PER_SECOND: usize = 1_700;
 
 /// What a tick rate must be, for whoever gave another one.
 pub const TICK_RATE_RULE: &str = r#"1 to 90 or "auto""#;
@@ -130,15 +131,15 @@ mod tests {
     #[test]
     fn fewer_members_have_more_ticks() {
         let expected =
-            [(0, 90), (1, 90), (20, 90), (21, 72), (25, 72), (26, 60), (30, 60), (31, 45), (40, 45)];
+            [(0, 90), (1, 90), (18, 90), (19, 72), (23, 72), (24, 60), (28, 60), (29, 45), (37, 45)];
         for (members, hz) in expected {
             assert_eq!(TickRate::Auto.hz_for(members), hz, "{members}");
         }
-        for (members, hz) in [(41, 36), (50, 36), (51, 30), (60, 30), (61, 24), (75, 24), (76, 20), (90, 20)]
+        for (members, hz) in [(38, 36), (47, 36), (48, 30), (56, 30), (57, 24), (70, 24), (71, 20), (85, 20)]
         {
             assert_eq!(TickRate::Auto.hz_for(members), hz, "{members}");
         }
-        assert_eq!((TickRate::Auto.hz_for(91), TickRate::Auto.hz_for(usize::MAX)), (20, 20), "never slower");
+        assert_eq!((TickRate::Auto.hz_for(86), TickRate::Auto.hz_for(usize::MAX)), (20, 20), "never slower");
         assert_eq!((TickRate::Auto.initial_hz(), TickRate::Fixed(7).initial_hz()), (90, 7));
         assert_eq!(TickRate::Fixed(7).hz_for(10_000), 7);
         assert!(

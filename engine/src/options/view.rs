@@ -20,7 +20,7 @@ pub const VIEW_RADIUS_RANGE_M: RangeInclusive<f32> = 1.0..=MAX_POSITION_M;
 
 /// Bytes per second that a viewer may be let have. The least brings a hundred poses of people with both hands, the
 /// most is what keeps one room from asking for a server of its own.
-pub const VIEW_BUDGET_RANGE: RangeInclusive<u32> = 4_096..=16 * 1024 * 1024;
+pub const VIEW_BUDGET_RANGE: RangeInclusive<u32> = 4_096..=1024 * 1024;
 
 /// Bytes of a viewer's budget for one tick that a room must have at least: what goes around a frame takes a third of it.
 pub const MIN_TICK_BYTES: u32 = 256;
@@ -177,7 +177,7 @@ mod tests {
             ViewOptions { radius_m, budget, ..ViewOptions::default() }.check(TickRate::Fixed(hz))
         };
         let with = |radius_m, budget| at(16, radius_m, budget);
-        for (radius_m, budget) in [(Some(1.0), 4_096), (Some(MAX_POSITION_M), 1 << 24), (None, 65_536)] {
+        for (radius_m, budget) in [(Some(1.0), 4_096), (Some(MAX_POSITION_M), 1 << 20), (None, 65_536)] {
             assert!(with(radius_m, budget).is_ok(), "{radius_m:?} {budget}");
         }
         let message = |radius_m, budget| with(radius_m, budget).unwrap_err().message.into_owned();
@@ -187,8 +187,8 @@ mod tests {
                 "{radius}"
             );
         }
-        for budget in [0, 4_095, (1 << 24) + 1] {
-            assert_eq!(message(None, budget), "viewBudget must be 4096 to 16777216 bytes per second");
+        for budget in [0, 4_095, (1 << 20) + 1] {
+            assert_eq!(message(None, budget), "viewBudget must be 4096 to 1048576 bytes per second");
         }
         assert!(at(17, None, 4_096).unwrap_err().message.starts_with("viewBudget must be at least 256"));
         assert!(ViewOptions::default().check(TickRate::Auto).is_ok());

@@ -167,10 +167,10 @@ fn members_who_come_slow_an_auto_room_at_once_and_those_who_go_speed_it_up_later
     let mut pace = Pace::new(TickRate::Auto, START);
     assert_eq!(pace.hz(), 90);
     let members = |hz| Some(RateChange { hz, reason: RateReason::Members });
-    assert_eq!(pace.members_changed(at(0.0), 20), None);
-    assert_eq!(pace.members_changed(at(0.0), 21), members(72));
+    assert_eq!(pace.members_changed(at(0.0), 18), None);
+    assert_eq!(pace.members_changed(at(0.0), 19), members(72));
     assert_eq!(pace.members_changed(at(0.0), 500), members(20));
-    assert_eq!(pace.members_changed(at(1.0), 60), None);
+    assert_eq!(pace.members_changed(at(1.0), 56), None);
     assert_eq!(pace.members_changed(at(2.9), 1), None);
     assert_eq!(pace.tick_done(at(3.0), QUICK, 1), members(30), "what was allowed all the time");
     assert_eq!(pace.tick_done(at(4.9), QUICK, 1), None);
@@ -184,8 +184,8 @@ fn members_who_come_slow_an_auto_room_at_once_and_those_who_go_speed_it_up_later
 fn one_who_comes_and_goes_does_not_take_the_rate_along() {
     let mut world = World::new(TickRate::Auto);
     for _ in 0..100 {
-        world.run(SECOND, 20, &mut quick);
-        world.run(SECOND, 21, &mut quick);
+        world.run(SECOND, 18, &mut quick);
+        world.run(SECOND, 19, &mut quick);
     }
     assert_eq!(world.changes.len(), 1);
 }
@@ -194,7 +194,7 @@ fn one_who_comes_and_goes_does_not_take_the_rate_along() {
 fn an_overload_holds_although_members_go() {
     let mut world = World::new(TickRate::Auto);
     let mut slow = |_, hz, _| if hz > 20 { Duration::from_millis(45) } else { Duration::from_millis(30) };
-    assert_eq!(rates(&world.run(SECOND, 30, &mut slow)), [60, 30, 15], "the first for the members");
+    assert_eq!(rates(&world.run(SECOND, 28, &mut slow)), [60, 30, 15], "the first for the members");
     assert_eq!(world.run(SECOND * 10, 500, &mut slow), [], "what they want does not matter now");
     assert_eq!(world.run(SECOND * 10, 1, &mut slow), []);
     let back = world.run(SECOND * 30, 1, &mut quick);
@@ -209,17 +209,17 @@ fn an_overload_holds_while_the_members_rate_is_below_it_until_it_has_recovered()
         world
     };
     let mut world = overloaded();
-    assert_eq!(rates(&world.run(SECOND, 60, &mut quick)), [30]);
+    assert_eq!(rates(&world.run(SECOND, 56, &mut quick)), [30]);
     assert_eq!(rates(&world.run(SECOND * 3, 1, &mut quick)), [45], "and no more before it has recovered");
     assert_eq!(rates(&world.run(SECOND * 6, 1, &mut quick)), [90]);
     let mut world = overloaded();
-    assert_eq!(rates(&world.run(SECOND * 10, 60, &mut quick)), [30]);
+    assert_eq!(rates(&world.run(SECOND * 10, 56, &mut quick)), [30]);
     assert_eq!(rates(&world.run(SECOND * 3, 1, &mut quick)), [90], "it has recovered by now");
     // It went nowhere by that, so an overload that follows is no relapse.
     let mut world = overloaded();
-    assert_eq!(rates(&world.run(SECOND * 8, 60, &mut quick)), [30]);
-    assert_eq!(rates(&world.run(SECOND, 60, &mut |_, hz, _| SECOND / (hz.min(25)))), [15]);
-    assert_eq!(rates(&world.run(SECOND * 7, 60, &mut quick)), [30]);
+    assert_eq!(rates(&world.run(SECOND * 8, 56, &mut quick)), [30]);
+    assert_eq!(rates(&world.run(SECOND, 56, &mut |_, hz, _| SECOND / (hz.min(25)))), [15]);
+    assert_eq!(rates(&world.run(SECOND * 7, 56, &mut quick)), [30]);
 }
 
 #[test]

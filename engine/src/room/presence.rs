@@ -163,8 +163,10 @@ impl<S: Clone> Room<S> {
     /// The member looks from there from now on.
     pub(super) fn look(&mut self, slot: u16, view: &View) {
         let member = self.members[usize::from(slot)].as_mut().expect("a slot in by_session has a member");
-        if member.radius_m.is_some() && member.encoding != Encoding::Binary {
-            // Whoever stands still beyond the old radius would never be shown, for text has no repetitions.
+        let is_unlimited = view.radius.is_none() && self.shared.options.view.radius_m.is_none();
+        if member.radius_m.is_some() && is_unlimited && member.encoding != Encoding::Binary {
+            // Whoever stands still beyond the old radius would never be shown: text has repetitions only for those who
+            // see less than all.
             self.shared.want_refresh();
         }
         member.looks_from = view.position.map(|Point { x, y, z }| Cell::of([x, y, z]));

@@ -29,16 +29,16 @@ impl<S> Members for Known<'_, S> {
 impl<S: Clone> Room<S> {
     pub(super) fn tick_poses(&mut self, now: Time, effects: &mut Vec<Effect<S>>) {
         self.tick = self.tick.wrapping_add(1);
+        if self.by_session.len() < 2 {
+            // Nobody is there to see anybody; what has moved meanwhile is still marked when somebody is.
+            return;
+        }
         self.take_moved();
         let viewpoints = self.viewpoints();
         let wanted = self.wanted(&viewpoints);
         let (hz, options) = (self.shared.tick_hz(), self.shared.options.view);
-        let budget = (options.budget / hz) as usize;
-        let budget = budget.saturating_sub(FRAME_ENVELOPE_BYTES);
-        // In a room of frames that is too large to show everybody at once, who missed somebody need not wait for this:
-        // everybody is repeated anyway.
-        let matters = wanted.json || wanted.batch || self.tracks.bytes() <= budget;
-        if self.refresh_due(now) && matters {
+        let budget = self.tick_budget(hz, wanted);
+        if self.refresh_due(now) {
             self.tracks.refresh();
         }
         let longest = options.periods.as_slice().last().copied().unwrap_or(1);
@@ -56,6 +56,16 @@ impl<S: Clone> Room<S> {
         let header = FrameHeader { flags, tick: self.tick, time_ms };
         let poses = TickPoses::new(header, options, budget, base, near, &viewpoints);
         effects.push(Effect::Tick(Box::new(poses)));
+    }
+
+    /// Bytes that a viewer may get in a tick.
+    fn tick_budget(&self, hz: u32, wanted: Wanted) -> usize {
+        let options = &self.shared.options;
+        // Text costs by the byte, so a room with text that has been slowed down must not make up for it with longer
+        // ticks. Frames cost by the write.
+        let has_text = wanted.json || wanted.batch;
+        let hz = if has_text { hz.max(options.tick_hz.hz_for(self.by_session.len())) } else { hz };
+        ((options.view.budget / hz) as usize).saturating_sub(FRAME_ENVELOPE_BYTES)
     }
 
     /// What the tick has to be encoded to.

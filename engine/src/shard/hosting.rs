@@ -74,15 +74,13 @@ impl Shard {
         let next_tick = now + phase;
         let room = Room::new(shared, self.engine.defaults.max_objects, objects);
         let members_per_core = vec![0; self.engine.fanouts.len()];
-        let delivery = Delivery::new(now);
-        delivery.end_part(now);
         let open = OpenRoom {
             room,
             leases: HashMap::new(),
             members_per_core,
             pace,
             next_tick,
-            delivery: Arc::new(delivery),
+            delivery: Delivery::new(now),
             flush_wake: None,
         };
         self.rooms.insert(key, Hosted::Open(Box::new(open)));
@@ -125,8 +123,14 @@ impl Shard {
             open.members_per_core[session.core()] -= 1;
             load.fetch_sub(1, Ordering::Relaxed);
         }
+        // Who comes may slow the room down at once; what those who go allow is for its ticks to find out.
+        let members = open.room.shared().members();
+        let change = (is_in && !was_in).then(|| open.pace.members_changed(now, members)).flatten();
         self.touched.push(key);
         self.apply(now, key, turn).await;
+        if let Some(change) = change {
+            self.change_rate(key, change);
+        }
     }
 
     pub(super) async fn tick(&mut self, now: Time, key: u64) {
@@ -167,13 +171,14 @@ impl Shard {
     /// One tick of a room goes out.
     async fn deliver(&mut self, now: Time, due: Time, key: u64) {
         let Some(Hosted::Open(open)) = self.rooms.get_mut(&key) else { return };
-        let delivery = Arc::new(Delivery::new(due));
-        open.delivery = delivery.clone();
+        let delivery = Delivery::new(due);
+        let own_part = delivery.part();
+        open.delivery = delivery;
         self.metrics.ticks.inc();
         open.room.handle_tick(now, &mut self.effects);
         self.apply(now, key, None).await;
         let end = self.engine.clock.now();
-        delivery.end_part(end);
+        own_part.end(end);
         self.engine.metrics.tick_duration.observe(end.since(now).as_secs_f64());
     }
 
@@ -196,6 +201,8 @@ impl Shard {
             return;
         }
         if shared.options.persistent || !shared.was_entered() {
+            // Whatever slowed it down is over with it.
+            shared.set_tick_hz(shared.options.tick_hz.initial_hz());
             self.rooms.remove(&key);
         } else if self.engine.directory.close(&shared) {
             self.rooms.remove(&key);

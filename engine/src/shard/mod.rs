@@ -179,10 +179,10 @@ impl Shard {
                         .filter(|&core| open.members_per_core[core] > 0)
                         .collect();
                     self.metrics.poses_encoded.inc_by(poses.len() as u64);
-                    let tick = Arc::new(Tick { poses: *poses, at: now, delivery: open.delivery.clone() });
+                    let (poses, delivery) = (Arc::from(poses), open.delivery.clone());
                     for core in cores {
-                        tick.delivery.begin_part();
-                        self.feed(core, FanoutMessage::Tick(shared.clone(), tick.clone())).await;
+                        let tick = Tick { poses: Arc::clone(&poses), at: now, part: delivery.part() };
+                        self.feed(core, FanoutMessage::Tick(shared.clone(), tick)).await;
                     }
                 }
             }

@@ -301,7 +301,7 @@ impl Hall {
             self.people.values().map(|person| Cell::of(person.position()).block()).collect();
         let headers = GROUP_HEADER_BYTES * blocks.len().min(self.slots.div_ceil(hz));
         let allowed = (self.tick_budget() * REPEAT_SHARE.0 / REPEAT_SHARE.1).max(1);
-        (hz * (entries.div_ceil(hz) + headers).div_ceil(allowed).max(1)) as u32
+        (hz * (entries.div_ceil(hz) + headers)).div_ceil(allowed).max(hz) as u32
     }
 
     /// Everybody stands still until everybody must see the truth, and does.

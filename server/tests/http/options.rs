@@ -60,7 +60,7 @@ async fn rates_and_views_out_of_range_are_refused() {
     const RADIUS: &str = "viewRadius must be 1 to 1000000 metres";
     const PERIODS: &str =
         "viewPeriods must be 1 to 8 whole numbers of 1 to 90, none less than the one before it";
-    const BUDGET: &str = "viewBudget must be 4096 to 16777216 bytes per second";
+    const BUDGET: &str = "viewBudget must be 4096 to 1048576 bytes per second";
     let site = Site::new();
     let token = site.token().await;
     for (name, values, message) in [
@@ -72,7 +72,7 @@ async fn rates_and_views_out_of_range_are_refused() {
             json!([[], [0], [91], [300], [2, 1], [1.5], [1, 1, 1, 1, 1, 1, 1, 1, 1], ["1"], 1, {}]),
             PERIODS,
         ),
-        ("viewBudget", json!([0, 4_095, 16_777_217]), BUDGET),
+        ("viewBudget", json!([0, 4_095, 1_048_577]), BUDGET),
         ("viewBudget", json!([-1, 1e10, 5_000.5, "5000"]), "viewBudget must be a whole number"),
     ] {
         for value in values.as_array().unwrap() {
