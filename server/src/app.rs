@@ -17,7 +17,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::auth::Auth;
-use crate::net::cores;
 use crate::transport::Link;
 use crate::transport::connection::{Accepted, Application, ConnectionError, Refused};
 
@@ -111,7 +110,6 @@ impl Application for App {
             .and_then(|payload| Pose::from_json(payload).ok());
         match pose {
             Some(pose) => {
-                cores::note_pose();
                 session.update_pose(&pose);
                 true
             }
@@ -187,7 +185,6 @@ fn take_encoded_pose(session: &Arc<Session>, bytes: &[u8], ack: Option<u64>) {
 fn take_pose(session: &Arc<Session>, pose: &Pose, ack: Option<u64>) {
     #[derive(Serialize)]
     struct Nothing {}
-    cores::note_pose();
     session.update_pose(pose);
     if let Some(packet) = ok_packet(ack, Nothing {}) {
         session.send(&packet);

@@ -143,7 +143,7 @@ fn spawn_core(
     listener: TcpListener,
     services: Services<SocketIo<App>, Api>,
 ) -> Result<(), RunError> {
-    let runtime = Builder::new_current_thread().enable_all().on_thread_park(cores::gather).build()?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     thread::Builder::new().name(format!("core-{index}")).spawn(move || {
         cores::claim(index, count);
         runtime.block_on(async {

@@ -16,8 +16,8 @@
 //!
 //! ```text
 //! cargo build --release --bins
-//! FRAME_BYTES=19000 target/release/loadtest compare --server-bin target/release/copresence \
-//!     --naive-bin target/release/bare_loop --users 100 --rounds 3
+//! target/release/loadtest compare --server-bin target/release/copresence \
+//!     --bare-bin target/release/bare_loop --encoding binary --users 2000 --area 200 --rounds 5
 //! ```
 //!
 //! or by hand, which leaves every choice:
