@@ -31,9 +31,9 @@ pub const OVERLOAD_TICKS: u32 = 3;
 /// How long every tick must have been quick before a room that was slowed down is sped up again…
 pub const RECOVERY_AFTER: Duration = Duration::from_secs(5);
 
-/// …which means that it took less than this part of the period that it is to have then, in percent. Well below one
-/// half: what takes half of a period now takes all of it at twice the rate.
-pub const CALM_PERCENT: u32 = 40;
+/// …which means that it took less than this part of the period that it is to have then, in percent. A crowd's tick takes
+/// about as long at any rate, so that the rest is what is left for hiccups.
+pub const CALM_PERCENT: u32 = 70;
 
 /// An overload so soon after a recovery says that the recovery was a mistake: the next one waits twice as long…
 pub const RELAPSE_WITHIN: Duration = Duration::from_secs(10);

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::num::ParseFloatError;
+use std::num::ParseIntError;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -144,13 +144,13 @@ pub(crate) enum TickHz {
     /// The server chooses.
     Auto,
     #[serde(untagged)]
-    Fixed(f64),
+    Fixed(u32),
 }
 
 impl FromStr for TickHz {
-    type Err = ParseFloatError;
+    type Err = ParseIntError;
 
-    fn from_str(text: &str) -> Result<Self, ParseFloatError> {
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
         if text == "auto" { Ok(Self::Auto) } else { text.parse().map(Self::Fixed) }
     }
 }
@@ -332,7 +332,7 @@ mod tests {
             (" --tick-hz auto", serde_json::json!({ "tickHz": "auto" })),
             (
                 " --tick-hz 30 --view-budget 4096 --view-radius 40",
-                serde_json::json!({ "tickHz": 30.0, "viewBudget": 4096, "viewRadius": 40.0 }),
+                serde_json::json!({ "tickHz": 30, "viewBudget": 4096, "viewRadius": 40.0 }),
             ),
         ] {
             let line = format!("loadtest --url http://127.0.0.1:1{options}");

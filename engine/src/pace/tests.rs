@@ -193,7 +193,7 @@ fn one_who_comes_and_goes_does_not_take_the_rate_along() {
 #[test]
 fn an_overload_holds_although_members_go() {
     let mut world = World::new(TickRate::Auto);
-    let mut slow = |_, hz, _| if hz > 20 { Duration::from_millis(45) } else { Duration::from_millis(30) };
+    let mut slow = |_, hz, _| if hz > 20 { Duration::from_millis(45) } else { Duration::from_millis(40) };
     assert_eq!(rates(&world.run(SECOND, 28, &mut slow)), [60, 30, 15], "the first for the members");
     assert_eq!(world.run(SECOND * 10, 500, &mut slow), [], "what they want does not matter now");
     assert_eq!(world.run(SECOND * 10, 1, &mut slow), []);
@@ -232,7 +232,7 @@ fn a_crowd_that_grows_and_shrinks_gets_a_rate_that_the_server_can_keep() {
     for (members, expected) in [(700, vec![10]), (1_400, vec![5]), (3_500, vec![2]), (9_000, vec![1])] {
         assert_eq!(rates(&world.run(SECOND * 120, members, &mut cost)), expected, "{members}");
     }
-    for (members, expected) in [(1_400, vec![2]), (700, vec![4]), (200, vec![8]), (10, vec![16, 20])] {
+    for (members, expected) in [(1_400, vec![2, 4]), (700, vec![8]), (200, vec![16, 20]), (10, vec![])] {
         assert_eq!(rates(&world.run(SECOND * 120, members, &mut cost)), expected, "{members}");
     }
 }

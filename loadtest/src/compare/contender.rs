@@ -119,7 +119,7 @@ impl Contender {
         ticks_per_user_s: Option<f64>,
     ) -> Vec<(&'static str, String)> {
         let hz = match self.load.room.tick_hz {
-            Some(TickHz::Fixed(hz)) => hz,
+            Some(TickHz::Fixed(hz)) => f64::from(hz),
             None => DEFAULT_TICK_HZ,
             Some(TickHz::Auto) => ticks_per_user_s.unwrap_or(DEFAULT_TICK_HZ),
         };
