@@ -5,7 +5,6 @@ use std::hint::black_box;
 use benches::FullRoom;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use engine::broadcast::TickPoses;
-use engine::room::Effect;
 use protocol::event::Encoding;
 
 /// A room of people close together, all of whom have moved, at its tick.
