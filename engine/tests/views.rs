@@ -66,18 +66,24 @@ async fn who_looks_elsewhere_sees_what_is_there() {
     world.close_all().await;
 }
 
+/// A viewer that sees 100 m far, and somebody who has come to stand still beyond that.
+async fn one_out_of_sight(encoding: &str) -> (World, [usize; 2]) {
+    let mut world = World::with_users(50);
+    let [viewer, other] = world.connect_all(&[encoding, "json"], "lobby")[..] else { unreachable!() };
+    pass(A_MOMENT).await;
+    world.people[viewer].outbox.client().viewer.is_limited = true;
+    world.people[viewer].emit("view", &json!({ "radius": 100 }));
+    pass(A_MOMENT).await;
+    world.people[other].move_to(FAR);
+    pass(Duration::from_secs(2)).await;
+    assert!(!sees(&world, viewer, other, FAR), "{encoding}: too far away");
+    (world, [viewer, other])
+}
+
 #[tokio::test(start_paused = true)]
 async fn who_walks_up_to_somebody_who_stands_still_sees_where() {
     for encoding in ENCODINGS {
-        let mut world = World::with_users(50);
-        let [viewer, other] = world.connect_all(&[encoding, "json"], "lobby")[..] else { unreachable!() };
-        pass(A_MOMENT).await;
-        world.people[viewer].outbox.client().viewer.is_limited = true;
-        world.people[viewer].emit("view", &json!({ "radius": 100 }));
-        pass(A_MOMENT).await;
-        world.people[other].move_to(FAR);
-        pass(Duration::from_secs(2)).await;
-        assert!(!sees(&world, viewer, other, FAR), "{encoding}: too far away");
+        let (mut world, [viewer, other]) = one_out_of_sight(encoding).await;
         world.people[viewer].move_to(FAR + 4);
         pass(Duration::from_secs(1) + TICK).await;
         assert!(sees(&world, viewer, other, FAR), "{encoding}: it is near now");
@@ -88,15 +94,7 @@ async fn who_walks_up_to_somebody_who_stands_still_sees_where() {
 #[tokio::test(start_paused = true)]
 async fn who_looks_farther_than_before_sees_who_stands_still_there() {
     for encoding in ENCODINGS {
-        let mut world = World::with_users(50);
-        let [viewer, other] = world.connect_all(&[encoding, "json"], "lobby")[..] else { unreachable!() };
-        pass(A_MOMENT).await;
-        world.people[viewer].outbox.client().viewer.is_limited = true;
-        world.people[viewer].emit("view", &json!({ "radius": 100 }));
-        pass(A_MOMENT).await;
-        world.people[other].move_to(FAR);
-        pass(Duration::from_secs(2)).await;
-        assert!(!sees(&world, viewer, other, FAR), "{encoding}: too far away");
+        let (mut world, [viewer, other]) = one_out_of_sight(encoding).await;
         world.people[viewer].emit("view", &json!({}));
         pass(REFRESH_INTERVAL + Duration::from_secs(1) + TICK).await;
         assert!(sees(&world, viewer, other, FAR), "{encoding}: it is not too far away now");

@@ -11,7 +11,7 @@ mod rotation;
 mod write;
 
 pub use rotation::{dequantise_rotation, quantise_rotation};
-pub use write::{FrameWriter, GroupWriter, encode_entry, encode_pose, entry_bytes, write_frame_header};
+pub use write::{FrameWriter, GroupWriter, encode_entry, encode_pose, entry_bytes};
 
 /// The frame layout's version, its first byte.
 pub const FRAME_VERSION: u8 = 1;
@@ -22,6 +22,8 @@ pub const FLAG_FULL: u8 = 1;
 pub const FRAME_HEADER_BYTES: usize = 12;
 /// Bytes of a group's header.
 pub const GROUP_HEADER_BYTES: usize = 8;
+/// Bytes of the shortest entry: a head.
+pub const ENTRY_BYTES_MIN: usize = 3 + PART_BYTES;
 /// Bytes of the longest entry: head and both hands.
 pub const ENTRY_BYTES_MAX: usize = 3 + 3 * PART_BYTES;
 /// Bytes of the longest pose that a client sends.

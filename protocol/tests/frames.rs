@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 use protocol::frame::{
     CELL_M, Cell32, Entry, FRAME_HEADER_BYTES, FrameError, FrameHeader, FrameReader, FrameWriter,
-    GroupWriter, decode_pose, dequantise_rotation, encode_pose, quantise_rotation, write_frame_header,
+    GroupWriter, decode_pose, dequantise_rotation, encode_pose, quantise_rotation,
 };
 use protocol::limits::MAX_POSITION_M;
 use protocol::{Part, Pose, Rotation};
@@ -172,8 +172,9 @@ fn positions_out_of_range_go_to_the_edge() {
     group.entry(1, &head_at([1000.0, -1000.0, 0.0]));
     group.finish();
     let mut frame = Vec::new();
-    write_frame_header(FrameHeader::default(), 1, &mut frame);
-    frame.extend_from_slice(&bytes);
+    let mut writer = FrameWriter::new(FrameHeader::default(), &mut frame);
+    writer.encoded_groups(1, &bytes);
+    writer.finish();
     let entry = FrameReader::new(&frame).unwrap().entries().next().unwrap();
     assert_eq!(entry.pose.head.position, [32_767.0 / 1024.0, -32.0, 0.0]);
 }

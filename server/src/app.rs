@@ -53,8 +53,10 @@ impl App {
     fn pose_attachments(session: &Arc<Session>, attachments: &[Bytes], ack: Option<u64>) {
         match attachments {
             [attachment] => take_encoded_pose(session, attachment, ack),
-            _ => {
-                session.refuse(ack, &ClientError::bad_request("update-position takes one attachment"));
+            several => {
+                let bytes = several.iter().map(Bytes::len).sum();
+                let error = ClientError::bad_request("update-position takes one attachment");
+                refuse_pose(session, bytes, ack, &error);
             }
         }
     }
@@ -154,8 +156,7 @@ impl Application for App {
             Ok(Some(ClientEvent::WorkerTask(task))) => refuse_task(session, &task, ack),
             Ok(Some(event)) => session.handle(event, attachments, ack),
             Ok(None) => {}
-            // A good pose is free, a bad one is an event like any other.
-            Err(_) if is_pose && ack.is_none() && !session.pay(bytes, ack) => {}
+            Err(error) if is_pose => refuse_pose(session, bytes, ack, &error),
             Err(error) => session.refuse(ack, &error),
         }
     }
@@ -176,9 +177,15 @@ fn take_encoded_pose(session: &Arc<Session>, bytes: &[u8], ack: Option<u64>) {
         .and_then(|pose| pose.validate().map(|()| pose));
     match pose {
         Ok(pose) => take_pose(session, &pose, ack),
-        // A good pose is free, a bad one is an event like any other.
-        Err(error) if ack.is_some() || session.pay(bytes.len(), ack) => session.refuse(ack, &error),
-        Err(_) => {}
+        Err(error) => refuse_pose(session, bytes.len(), ack, &error),
+    }
+}
+
+/// Refuses a pose of so many bytes. One without an ack has not been paid for yet: a good pose is free, a bad one is an
+/// event like any other.
+fn refuse_pose(session: &Arc<Session>, bytes: usize, ack: Option<u64>, error: &ClientError) {
+    if ack.is_some() || session.pay(bytes, ack) {
+        session.refuse(ack, error);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use protocol::Pose;
-use protocol::frame::{GROUP_HEADER_BYTES, entry_bytes};
+use protocol::frame::{ENTRY_BYTES_MIN, GROUP_HEADER_BYTES, entry_bytes};
 
 use super::cell::Cell;
 use super::grid::Shown;
@@ -17,9 +17,6 @@ const BASE_SHARE: (usize, usize) = (1, 2);
 /// Of a tick's budget, the most that repeating everybody once a second may take. A room so full that it takes more
 /// repeats less often.
 const REPEAT_SHARE: (usize, usize) = (3, 4);
-
-/// Bytes of the entry of a member without hands.
-const ENTRY_BYTES_MIN: usize = 13;
 
 /// One member's pose as of the last tick.
 #[derive(Debug, Clone, Copy)]
@@ -74,7 +71,7 @@ impl Tracks {
             self.tracks.resize(index + 1, Track { is_present: false, ..track });
         }
         self.tracks[index] = track;
-        *self.blocks.entry(track.cell.block()).or_default() += 1;
+        self.enter_block(track.cell.block());
     }
 
     /// The member has gone.
@@ -83,6 +80,10 @@ impl Tracks {
         track.is_present = false;
         let block = track.cell.block();
         self.leave_block(block);
+    }
+
+    fn enter_block(&mut self, block: Cell) {
+        *self.blocks.entry(block).or_default() += 1;
     }
 
     fn leave_block(&mut self, block: Cell) {
@@ -110,7 +111,7 @@ impl Tracks {
         track.pose = pose;
         if before != cell.block() {
             self.leave_block(before);
-            *self.blocks.entry(cell.block()).or_default() += 1;
+            self.enter_block(cell.block());
         }
     }
 
@@ -120,7 +121,8 @@ impl Tracks {
     }
 
     /// Bytes that everybody takes in a frame.
-    pub fn bytes(&self) -> usize {
+    #[cfg(all(test, not(loom_model)))]
+    pub(super) fn bytes(&self) -> usize {
         self.bytes_of(|_, _| true)
     }
 

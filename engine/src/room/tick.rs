@@ -34,8 +34,7 @@ impl<S: Clone> Room<S> {
             return;
         }
         self.take_moved();
-        let viewpoints = self.viewpoints();
-        let wanted = self.wanted(&viewpoints);
+        let wanted = self.wanted();
         let (hz, options) = (self.shared.tick_hz(), self.shared.options.view);
         let budget = self.tick_budget(hz, wanted);
         if self.refresh_due(now) {
@@ -54,7 +53,7 @@ impl<S: Clone> Room<S> {
         let time_ms = now.since(self.shared.epoch).as_millis() as u32;
         let flags = if is_full { FLAG_FULL } else { 0 };
         let header = FrameHeader { flags, tick: self.tick, time_ms };
-        let poses = TickPoses::new(header, options, budget, base, near, &viewpoints);
+        let poses = TickPoses::new(header, options, budget, base, near, &self.viewpoints());
         effects.push(Effect::Tick(Box::new(poses)));
     }
 
@@ -69,16 +68,15 @@ impl<S: Clone> Room<S> {
     }
 
     /// What the tick has to be encoded to.
-    fn wanted(&self, viewpoints: &[(Viewpoint, u16)]) -> Wanted {
+    fn wanted(&self) -> Wanted {
         let wants = |encoding: Encoding| self.encodings.0[encoding as usize] > 0;
-        let is_limited_text = |(from, slot): &(Viewpoint, u16)| {
-            !from.is_unlimited() && self.member(*slot).encoding != Encoding::Binary
-        };
+        let is_limited_text =
+            |member: &Member<S>| self.sees_up_to(member).is_some() && member.encoding != Encoding::Binary;
         Wanted {
             json: wants(Encoding::Json),
             batch: wants(Encoding::Batch),
             binary: wants(Encoding::Binary),
-            repeated_text: viewpoints.iter().any(is_limited_text),
+            repeated_text: self.members.iter().flatten().any(is_limited_text),
         }
     }
 
@@ -98,18 +96,22 @@ impl<S: Clone> Room<S> {
 
     /// Where all members look from.
     fn viewpoints(&self) -> Vec<(Viewpoint, u16)> {
-        let of_room = self.shared.options.view.radius_m;
         let present = (0..).zip(&self.members).filter_map(|(slot, member)| Some((slot, member.as_ref()?)));
         present
             .map(|(slot, member)| {
                 let cell = member.looks_from.unwrap_or_else(|| self.tracks.cell(slot));
-                let radius = match (member.radius_m, of_room) {
-                    (Some(own), Some(of_room)) => Some(own.min(of_room)),
-                    (own, of_room) => own.or(of_room),
-                };
-                (Viewpoint::new(cell, radius), slot)
+                (Viewpoint::new(cell, self.sees_up_to(member)), slot)
             })
             .collect()
+    }
+
+    /// How far a member sees, in metres: as far as it wants, and no further than the room lets. `None`: there is no
+    /// limit.
+    fn sees_up_to(&self, member: &Member<S>) -> Option<f32> {
+        match (member.radius_m, self.shared.options.view.radius_m) {
+            (Some(own), Some(of_room)) => Some(own.min(of_room)),
+            (own, of_room) => own.or(of_room),
+        }
     }
 
     /// Whether everybody's pose is to be shown again, because some viewer had to skip a tick. Rate-limited, so that

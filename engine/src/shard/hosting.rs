@@ -66,7 +66,6 @@ impl Shard {
     pub(super) fn open(&mut self, now: Time, shared: Arc<RoomShared>, objects: Vec<StoredObject>) {
         let key = shared.key;
         let pace = Pace::new(shared.options.tick_hz, now);
-        shared.set_tick_hz(pace.hz());
         let period = pace.period();
         // Rooms tick out of step with each other, so that their work is spread over the period.
         let phase =

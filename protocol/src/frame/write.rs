@@ -6,11 +6,9 @@ use super::{
 };
 use crate::pose::{Part, Pose, Rotation};
 
-/// Appends a frame's header. `groups` groups must follow, as [`GroupWriter`] makes them; this is the way to
-/// put a frame together from groups that were encoded once for many viewers.
-pub fn write_frame_header(header: FrameHeader, groups: u16, out: &mut Vec<u8>) {
-    out.extend_from_slice(&[FRAME_VERSION, header.flags]);
-    out.extend_from_slice(&groups.to_le_bytes());
+/// Appends a frame's header. Its group count is filled in by [`FrameWriter::finish`].
+fn write_frame_header(header: FrameHeader, out: &mut Vec<u8>) {
+    out.extend_from_slice(&[FRAME_VERSION, header.flags, 0, 0]);
     out.extend_from_slice(&header.tick.to_le_bytes());
     out.extend_from_slice(&header.time_ms.to_le_bytes());
 }
@@ -79,7 +77,7 @@ impl<'a> FrameWriter<'a> {
     /// Begins a frame at the end of `out`.
     pub fn new(header: FrameHeader, out: &'a mut Vec<u8>) -> Self {
         let start = out.len();
-        write_frame_header(header, 0, out);
+        write_frame_header(header, out);
         Self { out, start, groups: 0 }
     }
 
