@@ -13,6 +13,7 @@ pub mod directory;
 pub mod engine;
 pub mod fanout;
 pub mod interest;
+pub mod journal;
 pub mod limits;
 pub mod metrics;
 pub mod options;

@@ -7,6 +7,8 @@
 //! - [`http`]: the HTTP API and the page
 //! - [`auth`] makes and checks tokens
 //! - [`storage`]: where persistent rooms are kept
+//! - [`journal`]: what is written down of rooms
+//! - [`replay`]: what was written down, read back
 //! - [`run`]: all of it, put together
 //! - [`drain`]: the end
 
@@ -16,8 +18,10 @@ pub mod clock;
 pub mod config;
 pub mod drain;
 pub mod http;
+pub mod journal;
 pub mod logging;
 pub mod net;
+pub mod replay;
 pub mod run;
 pub mod storage;
 pub mod transport;

@@ -1,4 +1,4 @@
-//! Which crate may depend on which: `server → engine → protocol`, never upward.
+//! Which crate may depend on which: `server → engine → replay → protocol`, never upward.
 
 use toml::{Table, Value};
 
@@ -17,16 +17,22 @@ struct Crate {
 
 const CRATES: &[Crate] = &[
     Crate { name: "protocol", may_use: &[], never: &["tokio", "rand"], never_of_tokio: &[] },
+    Crate { name: "replay", may_use: &["protocol"], never: &["tokio", "rand"], never_of_tokio: &[] },
     Crate {
         name: "engine",
-        may_use: &["protocol"],
+        may_use: &["replay", "protocol"],
         never: &[],
         never_of_tokio: &["full", "net", "rt-multi-thread"],
     },
-    Crate { name: "server", may_use: &["engine", "protocol"], never: &[], never_of_tokio: &["full"] },
+    Crate {
+        name: "server",
+        may_use: &["engine", "replay", "protocol"],
+        never: &[],
+        never_of_tokio: &["full"],
+    },
     Crate { name: "loadtest", may_use: &["protocol"], never: &[], never_of_tokio: &[] },
-    Crate { name: "benches", may_use: &["engine", "protocol"], never: &[], never_of_tokio: &[] },
-    Crate { name: "fuzz", may_use: &["engine", "protocol"], never: &[], never_of_tokio: &[] },
+    Crate { name: "benches", may_use: &["engine", "replay", "protocol"], never: &[], never_of_tokio: &[] },
+    Crate { name: "fuzz", may_use: &["engine", "replay", "protocol"], never: &[], never_of_tokio: &[] },
     Crate { name: "xtask", may_use: &[], never: &[], never_of_tokio: &[] },
 ];
 
@@ -127,7 +133,7 @@ mod tests {
         check(directions, "server/Cargo.toml", "[dependencies]\nengine.workspace = true", &[]);
         let upward = "[dependencies]\nbytes = \"1\"\nserver.workspace = true";
         check(directions, "engine/Cargo.toml", upward, &[(3, "engine must not depend on server")]);
-        check(directions, "benches/Cargo.toml", upward, &[(3, "engine and protocol only")]);
+        check(directions, "benches/Cargo.toml", upward, &[(3, "it knows engine and replay and protocol only")]);
         let for_tests = "[dev-dependencies]\nengine = { path = \"../engine\" }";
         check(directions, "protocol/Cargo.toml", for_tests, &[(2, "stands alone")]);
         check(directions, "loadtest/Cargo.toml", for_tests, &[(2, "loadtest must not depend on engine")]);

@@ -1,0 +1,14 @@
+//! What is written down of a room, and how it is read back.
+//!
+//! A recording is a sequence of records in the order of their [ids](RecordId): events as they happened, poses in
+//! chunks of about a second, and keyframes that say how everything stands, so that reading may begin anywhere. Nothing
+//! here knows a clock, a disk or a network.
+
+mod id;
+mod record;
+
+pub use id::{InvalidId, RecordId};
+pub use record::{
+    Action, Content, Event, Keyframe, MemberId, Objects, PoseSample, PoseSamples, Record, RecordKind,
+    StoredRecord,
+};

@@ -1,0 +1,3 @@
+//! What happens in rooms, on its way to where it is kept.
+
+pub mod backend;

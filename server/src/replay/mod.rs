@@ -1,0 +1,3 @@
+//! What was written down, read back.
+
+pub mod recordings;
