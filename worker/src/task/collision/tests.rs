@@ -1,6 +1,7 @@
 //! Random worlds against an oracle that knows nothing of the library: the separating axis theorem, written out.
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
 
@@ -74,6 +75,13 @@ fn number(range: std::ops::Range<i32>) -> impl Strategy<Value = f64> {
     prop_oneof![range.prop_map(f64::from), low..high]
 }
 
+/// Coordinates of very different sizes, up to what is accepted.
+fn extreme() -> impl Strategy<Value = Vec3> {
+    let part =
+        prop_oneof![Just(0.0), Just(1e6), Just(-1e6), Just(1e-6), Just(-1.0), -1e6..1e6f64, -1e-3..1e-3f64];
+    [part.clone(), part.clone(), part]
+}
+
 fn quaternion() -> impl Strategy<Value = [f64; 4]> {
     let half = std::f64::consts::FRAC_1_SQRT_2;
     let tilted = prop::array::uniform4(-1.0..1.0f64).prop_filter_map("has a length", |q| {
@@ -91,20 +99,21 @@ fn body() -> impl Strategy<Value = Plain> {
         axes: columns([0.0, 0.0, 0.0, 1.0]),
         half: [0.0; 3],
         radius,
-        json: serde_json::json!({ "shape": "sphere", "position": centre, "radius": radius }),
+        json: json!({ "shape": "sphere", "position": centre, "radius": radius }),
     });
-    let cuboid = (place(), [extent(), extent(), extent()], quaternion()).prop_map(|(centre, half, rotation)| Plain {
-        centre,
-        axes: columns(rotation),
-        half,
-        radius: 0.0,
-        json: serde_json::json!({ "shape": "box", "position": centre, "halfExtents": half, "rotation": rotation }),
-    });
+    let cuboid =
+        (place(), [extent(), extent(), extent()], quaternion()).prop_map(|(centre, half, rotation)| Plain {
+            centre,
+            axes: columns(rotation),
+            half,
+            radius: 0.0,
+            json: json!({ "shape": "box", "position": centre, "halfExtents": half, "rotation": rotation }),
+        });
     prop_oneof![1 => sphere, 2 => cuboid]
 }
 
 fn run(bodies: &[serde_json::Value]) -> Result<Collisions, String> {
-    let given = serde_json::json!({ "bodies": bodies }).to_string();
+    let given = json!({ "bodies": bodies }).to_string();
     CollisionTask::new(serde_json::from_str(&given).unwrap()).unwrap().run()
 }
 
@@ -149,6 +158,27 @@ proptest! {
     }
 
     #[test]
+    fn extremes_give_numbers(
+        bodies in prop::collection::vec((extreme(), extreme(), quaternion(), any::<bool>()), 2..12),
+    ) {
+        let positive = |part: f64| part.abs().clamp(MIN_EXTENT, MAX_COORDINATE);
+        let json: Vec<_> = bodies
+            .into_iter()
+            .map(|(position, size, rotation, is_sphere)| match is_sphere {
+                true => json!({ "shape": "sphere", "position": position, "radius": positive(size[0]) }),
+                false => json!({
+                    "shape": "box", "position": position, "halfExtents": size.map(positive), "rotation": rotation,
+                }),
+            })
+            .collect();
+        for pair in run(&json).unwrap().pairs {
+            let numbers = pair.point.into_iter().chain(pair.normal).chain([pair.depth]);
+            prop_assert!(numbers.clone().all(f64::is_finite), "{pair:?}");
+            prop_assert!((dot(pair.normal, pair.normal) - 1.0).abs() < 1e-6, "{pair:?}");
+        }
+    }
+
+    #[test]
     fn a_pair_touches_as_the_oracle_says(pair in prop::collection::vec(body(), 2)) {
         check(&pair)?;
     }
@@ -157,9 +187,9 @@ proptest! {
 #[test]
 fn a_contact_is_where_one_would_point_at() {
     let bodies = [
-        serde_json::json!({ "shape": "box", "position": [0, 0, 0], "halfExtents": [10, 1, 10] }),
-        serde_json::json!({ "shape": "box", "position": { "x": 2, "y": 1.75, "z": 3 }, "halfExtents": [1, 1, 1] }),
-        serde_json::json!({ "shape": "sphere", "position": [-4, 1.5, 0], "radius": 1 }),
+        json!({ "shape": "box", "position": [0, 0, 0], "halfExtents": [10, 1, 10] }),
+        json!({ "shape": "box", "position": { "x": 2, "y": 1.75, "z": 3 }, "halfExtents": [1, 1, 1] }),
+        json!({ "shape": "sphere", "position": [-4, 1.5, 0], "radius": 1 }),
     ];
     let pairs = run(&bodies).unwrap().pairs;
     let told: Vec<_> =
@@ -172,7 +202,7 @@ fn a_contact_is_where_one_would_point_at() {
 fn ten_thousand_bodies_are_compared() {
     let row = |i: usize| {
         let (x, y, z) = (i % 22 * 2, i / 22 % 22 * 2, i / 484 * 2);
-        serde_json::json!({ "shape": "sphere", "position": [x, y, z], "radius": 0.9 })
+        json!({ "shape": "sphere", "position": [x, y, z], "radius": 0.9 })
     };
     let mut bodies: Vec<_> = (0..MAX_BODIES).map(row).collect();
     bodies[5_000] = bodies[4_999].clone();
@@ -183,7 +213,7 @@ fn ten_thousand_bodies_are_compared() {
 
 #[test]
 fn a_crowd_is_cut_off_and_a_heap_fails() {
-    let same = serde_json::json!({ "shape": "sphere", "position": [1, 2, 3], "radius": 1 });
+    let same = json!({ "shape": "sphere", "position": [1, 2, 3], "radius": 1 });
     let crowd = run(&vec![same.clone(); 200]).unwrap();
     assert!(crowd.truncated && crowd.pairs.len() == MAX_PAIRS, "{}", crowd.pairs.len());
     let error = run(&vec![same; MAX_BODIES]).unwrap_err();

@@ -54,6 +54,21 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn extremes_give_a_true_hull_or_an_error(
+        points in prop::collection::vec(prop::array::uniform3(prop_oneof![
+            Just(0.0), Just(1e6), Just(-1e6), Just(1e-6), -1e6..1e6f64, -1e-3..1e-3f64,
+        ]), 4..40),
+    ) {
+        if let Ok(task) = task(&points)
+            && let Ok(hull) = task.run()
+        {
+            check(&points, &hull)?;
+        }
+    }
+}
+
 #[test]
 fn the_hull_of_a_cube_is_the_cube() {
     let mut points: Vec<[f64; 3]> = Vec::new();
