@@ -33,7 +33,7 @@ pub const STACK_BYTES: usize = 256 * 1024 * 1024;
 /// How long `POST /tasks` waits for the result. Longer: the answer is `pending`, and the result is fetched.
 pub const INLINE_WAIT: Duration = Duration::from_millis(200);
 
-/// How long `POST /execute` waits for the result. Longer: 504; the task goes on, and under the same
+/// How long `POST /execute` waits for the result. Longer: 503; the task goes on, and under the same
 /// `Idempotency-Key` its result can still be had.
 pub const EXECUTE_WAIT: Duration = Duration::from_secs(30);
 

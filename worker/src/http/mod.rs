@@ -147,7 +147,7 @@ impl Api {
         match outcome {
             Some(Ok(result)) => Ok(reply::json(StatusCode::OK, &*result)),
             Some(Err(error)) => Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, error.to_string())),
-            None => Err(ApiError::new(StatusCode::GATEWAY_TIMEOUT, "The task takes too long")),
+            None => Err(ApiError::busy("The task is not done yet, ask again with the same Idempotency-Key")),
         }
     }
 

@@ -69,6 +69,21 @@ proptest! {
     }
 }
 
+/// Among these are some where the library goes wrong at the first attempt.
+#[test]
+fn points_on_a_raster_have_a_true_hull() {
+    let mut state = 1u64;
+    let mut part = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        f64::from(u8::try_from((state >> 33) % 7).unwrap()) - 3.0
+    };
+    for _ in 0..600 {
+        let points: Vec<[f64; 3]> = (0..40).map(|_| [part(), part(), part()]).collect();
+        let hull = task(&points).unwrap().run().unwrap();
+        check(&points, &hull).unwrap_or_else(|error| panic!("{error}: {points:?}"));
+    }
+}
+
 #[test]
 fn the_hull_of_a_cube_is_the_cube() {
     let mut points: Vec<[f64; 3]> = Vec::new();
