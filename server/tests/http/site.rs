@@ -93,7 +93,8 @@ impl Site {
             ..RoomDefaults::default()
         };
         let clock = Arc::new(SystemClock::start());
-        let settings = EngineConfig { cores: 1, rooms, store: store.clone(), journal: Arc::new(NoJournal), clock };
+        let settings =
+            EngineConfig { cores: 1, rooms, store: store.clone(), journal: Arc::new(NoJournal), clock };
         let (engine, cores) = Engine::new(settings, &mut registry);
         let api = Api::new(ApiParts {
             engine: engine.clone(),
