@@ -232,7 +232,7 @@ fn whoever_was_in_when_a_server_died_leaves_with_its_last_trace() {
         join(200, 2),
         poses(1_000, &[900], &[1, 2]),
         leave(950, 2),
-        keyframe(60_000, true, &[1]),
+        keyframe(60_000, true, &[3]),
         join(60_100, 1),
         poses(61_000, &[60_500], &[1, 2]),
     ];
@@ -246,6 +246,7 @@ fn whoever_was_in_when_a_server_died_leaves_with_its_last_trace() {
             "900 move s2",
             "950 leave s2",
             "950 leave s1",
+            "60000 join s3",
             "60100 join s1",
             "60500 move s1",
         ]
@@ -266,6 +267,46 @@ fn a_number_given_anew_is_somebody_else() {
     assert_eq!(
         told(Filter::default(), &records),
         ["100 join s1", "900 move s1", "900 leave s1", "1600 join s7", "1700 move s7"]
+    );
+}
+
+#[test]
+fn a_room_may_be_joined_before_a_keyframe_says_that_it_is_open() {
+    let members = vec![(MemberId(3), user(8))];
+    let objects = Objects::All("[]".into());
+    let opening = Keyframe { opens: true, max_users: 50, members, objects };
+    let records = [
+        keyframe(0, true, &[]),
+        join(100, 1),
+        join(200, 2),
+        event_of(60_100, 1, 7, Action::Join { user: user(7) }),
+        keyframe(61_000, true, &[]),
+        event_of(120_000, 3, 8, Action::Join { user: user(8) }),
+        stored(121_000, 0, 121_000, Content::Keyframe(opening)),
+        poses(122_000, &[121_500], &[3]),
+    ];
+    assert_eq!(
+        told(Filter::default(), &records),
+        [
+            "100 join s1",
+            "200 join s2",
+            "200 leave s1",
+            "200 leave s2",
+            "60100 join s7",
+            "60100 leave s7",
+            "120000 join s8",
+            "121500 move s8",
+        ]
+    );
+}
+
+#[test]
+fn whoever_comes_again_is_told_of_again() {
+    let records =
+        [join(100, 1), leave(200, 1), join(200, 1), poses(1_000, &[150, 300], &[1]), leave(1_100, 1)];
+    assert_eq!(
+        told(Filter::default(), &records),
+        ["100 join s1", "150 move s1", "200 leave s1", "200 join s1", "300 move s1", "1100 leave s1"]
     );
 }
 
