@@ -3,37 +3,22 @@
 //! Rows lie in the order in which they came, so that writing is appending, whichever rooms it is for; an index of
 //! ids finds those of one room. Every row has a checksum, because SQLite has none.
 
+mod format;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use replay::{RecordId, RecordKind, StoredRecord};
+use replay::{RecordId, StoredRecord};
 use rusqlite::config::DbConfig;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 
 use super::backend::Entry;
+use format::{check_format, damage, migrate, read_id, read_record, signed};
 
-/// Step *n* leads from format *n* to *n* + 1. A step that was released is never changed.
-const MIGRATIONS: [&str; 1] = ["
-    CREATE TABLE rooms (
-        number INTEGER PRIMARY KEY,
-        id TEXT NOT NULL UNIQUE
-    ) STRICT;
-    CREATE TABLE records (
-        row INTEGER PRIMARY KEY,
-        room INTEGER NOT NULL,
-        ms INTEGER NOT NULL,
-        seq INTEGER NOT NULL,
-        kind INTEGER NOT NULL,
-        checksum INTEGER NOT NULL,
-        payload BLOB NOT NULL
-    ) STRICT;
-    CREATE UNIQUE INDEX ids ON records (room, ms, seq);
-    CREATE INDEX keyframes ON records (room, ms, seq) WHERE kind >= 3;
-"];
+pub(super) use format::checksum;
 
 /// How long another program that looks into the file is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -369,63 +354,9 @@ impl Table {
     }
 }
 
-/// What a row's checksum is of: everything that must not be taken for something else.
-pub(super) fn checksum(room: &str, id: RecordId, kind: RecordKind, payload: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&(room.len() as u64).to_le_bytes());
-    hasher.update(room.as_bytes());
-    hasher.update(&id.ms.to_le_bytes());
-    hasher.update(&id.seq.to_le_bytes());
-    hasher.update(&[kind as u8]);
-    hasher.update(payload);
-    hasher.finalize()
-}
-
-/// A row that begins with `row, ms, seq, kind, checksum, payload`; `None` if it does not agree with its checksum.
-fn read_record(room: &str, row: &Row<'_>) -> rusqlite::Result<Option<StoredRecord>> {
-    let id = read_id(row, 1)?;
-    let (kind, expected): (i64, i64) = (row.get(3)?, row.get(4)?);
-    let payload = row.get_ref(5)?.as_blob().map_err(|_| damage(5, Type::Blob))?;
-    let kind = u8::try_from(kind).ok().and_then(RecordKind::from_number);
-    let kind = kind.filter(|kind| i64::from(checksum(room, id, *kind, payload)) == expected);
-    Ok(kind.map(|kind| StoredRecord { id, kind, payload: Bytes::copy_from_slice(payload) }))
-}
-
-fn read_id(row: &Row<'_>, column: usize) -> rusqlite::Result<RecordId> {
-    let seq = u32::try_from(row.get::<_, i64>(column + 1)?).map_err(|_| damage(column + 1, Type::Integer))?;
-    Ok(RecordId { ms: row.get::<_, i64>(column)?.cast_unsigned(), seq })
-}
-
-fn damage(column: usize, found: Type) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, found, "not what was written there".into())
-}
-
-/// A time as SQLite compares it.
-fn signed(ms: u64) -> i64 {
-    i64::try_from(ms).unwrap_or(i64::MAX)
-}
-
 fn number_room(connection: &Connection, room: &str) -> rusqlite::Result<i64> {
     connection
         .prepare_cached("INSERT INTO rooms (id) VALUES (?1) ON CONFLICT (id) DO NOTHING")?
         .execute([room])?;
     connection.prepare_cached("SELECT number FROM rooms WHERE id = ?1")?.query_row([room], |row| row.get(0))
-}
-
-fn check_format(connection: &Connection) -> Result<i64, TableError> {
-    let known = MIGRATIONS.len() as i64;
-    let found = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if (0..=known).contains(&found) { Ok(found) } else { Err(TableError::TooNew { found, known }) }
-}
-
-fn migrate(connection: &mut Connection) -> Result<(), TableError> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let found = check_format(&transaction)?;
-    if found < MIGRATIONS.len() as i64 {
-        for step in &MIGRATIONS[found as usize..] {
-            transaction.execute_batch(step)?;
-        }
-        transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
-    }
-    Ok(transaction.commit()?)
 }
