@@ -16,12 +16,15 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 
 use super::backend::Entry;
-use format::{check_format, damage, migrate, read_id, read_record, signed};
+use format::{check_format, check_log, corrupt, damage, migrate, read_id, read_record, signed};
 
 pub(super) use format::checksum;
 
 /// How long another program that looks into the file is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of a page. Larger ones would write more around each small record, and save nothing with large ones.
+pub(super) const PAGE_BYTES: usize = 4_096;
 
 /// Bytes that the write-ahead log is cut back to after it has grown.
 const LOG_BYTES: i64 = 16 * 1024 * 1024;
@@ -37,12 +40,25 @@ pub struct Table {
 }
 
 /// A part of a room's records.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Page {
     /// In the order of their ids.
     pub records: Vec<StoredRecord>,
     /// Records that were here and cannot be read any more.
     pub damaged: usize,
+    /// Why it has no more.
+    pub end: PageEnd,
+}
+
+/// Why a page ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageEnd {
+    /// There are no more in the file.
+    Last,
+    /// The next one does not fit.
+    Full,
+    /// What follows cannot be found, because the file is damaged.
+    Damage,
 }
 
 /// Why a table cannot be used.
@@ -68,8 +84,13 @@ impl TableError {
         match self {
             Self::TooNew { .. } => false,
             Self::Sqlite(error) => {
+                use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+                // The others are values that are not what was written there.
                 matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
-                    || matches!(error, rusqlite::Error::FromSqlConversionFailure(..))
+                    || matches!(
+                        error,
+                        FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..)
+                    )
             }
         }
     }
@@ -83,13 +104,18 @@ impl Table {
     /// # Errors
     /// [`TableError`]
     pub fn open(path: &Path) -> Result<Self, TableError> {
+        check_log(path)?;
         let mut connection = Connection::open_with_flags(
             path,
             OpenFlags::SQLITE_OPEN_READ_WRITE
                 | OpenFlags::SQLITE_OPEN_CREATE
                 | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
+        // Should this fail, everything stays as it lies, for whoever saves what is left.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
+        // Of meaning for a new file only. Reading a damaged one goes by it.
+        connection.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // A commit has reached the disk when it returns.
         connection.pragma_update(None, "synchronous", "FULL")?;
@@ -97,6 +123,7 @@ impl Table {
         migrate(&mut connection)?;
         let table = Self { connection, numbers: HashMap::new() };
         table.check_ends()?;
+        table.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         Ok(table)
     }
 
@@ -187,7 +214,7 @@ impl Table {
         until_ms: u64,
         bytes_max: usize,
     ) -> Result<Page, TableError> {
-        let mut page = Page::default();
+        let mut page = Page { records: Vec::new(), damaged: 0, end: PageEnd::Last };
         let Some(number) = self.number(room)? else { return Ok(page) };
         let mut ids = self.connection.prepare_cached(
             "SELECT row, ms, seq FROM records INDEXED BY ids
@@ -201,14 +228,17 @@ impl Table {
                 Ok(None) => return Ok(page),
                 Err(error) => {
                     let error = TableError::from(error);
-                    return if error.is_damage() && !page.records.is_empty() { Ok(page) } else { Err(error) };
+                    if page.records.is_empty() || !error.is_damage() {
+                        return Err(error);
+                    }
+                    return Ok(Page { end: PageEnd::Damage, ..page });
                 }
             };
             match self.record(room, number, row, id)? {
                 Some(record) => {
                     bytes += record.payload.len();
                     if bytes > bytes_max && !page.records.is_empty() {
-                        return Ok(page);
+                        return Ok(Page { end: PageEnd::Full, ..page });
                     }
                     page.records.push(record);
                 }
@@ -292,6 +322,18 @@ impl Table {
         Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
     }
 
+    /// Reads the file's structure through, which takes as long as reading all of it.
+    ///
+    /// # Errors
+    /// [`TableError`]
+    pub fn check(&self) -> Result<(), TableError> {
+        let found: String = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if found == "ok" {
+            return Ok(());
+        }
+        Err(corrupt(found))
+    }
+
     /// Closes the file and leaves everything as it lies, the log included.
     pub fn abandon(self) {
         // If even this fails, the log is written back, which loses nothing either.
@@ -340,6 +382,10 @@ impl Table {
         }
     }
 
+    /// Looks at both ends of every tree.
+    ///
+    /// # Errors
+    /// [`TableError`]
     fn check_ends(&self) -> Result<(), TableError> {
         for sql in [
             "SELECT length(payload) FROM records ORDER BY row LIMIT 1",
