@@ -20,7 +20,7 @@ pub(super) enum Awaited {
     /// Whoever the room says.
     Record(Awaits<Arc<Session>>),
     /// Who has changed a persistent room. The store has the change.
-    Change(StoreEffect<Arc<Session>>),
+    Change(Box<StoreEffect<Arc<Session>>>),
 }
 
 impl Shard {
@@ -82,8 +82,8 @@ impl Shard {
         let Some(Hosted::Open(open)) = self.rooms.get_mut(&key) else { return };
         match awaited {
             Awaited::Record(awaits) => open.room.recorded(awaits, is_durable),
-            Awaited::Change(effect) if is_durable => open.room.stored(effect, true),
-            Awaited::Change(effect) => open.room.stored_unrecorded(effect),
+            Awaited::Change(effect) if is_durable => open.room.stored(*effect, true),
+            Awaited::Change(effect) => open.room.stored_unrecorded(*effect),
         }
         self.touched.push(key);
     }

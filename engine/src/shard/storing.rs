@@ -65,7 +65,7 @@ impl Shard {
                     if let Some(promise) = promise
                         && result.is_ok()
                     {
-                        self.await_record(key, Awaited::Change(effect), promise);
+                        self.await_record(key, Awaited::Change(Box::new(effect)), promise);
                         continue;
                     }
                     let Some(Hosted::Open(open)) = self.rooms.get_mut(&key) else { continue };

@@ -163,7 +163,8 @@ impl Run {
     pub(super) fn tick(&mut self) {
         let mut effects = Vec::new();
         self.room.handle_tick(self.now, &mut effects);
-        let (records, effects): (Vec<_>, _) = effects.into_iter().partition(|effect| matches!(effect, Effect::Record(_)));
+        let (records, effects): (Vec<_>, _) =
+            effects.into_iter().partition(|effect| matches!(effect, Effect::Record(_)));
         let is_silent = !effects.iter().any(|effect| matches!(effect, Effect::Tick(_)));
         self.spoken(effects);
         if is_silent {
