@@ -37,6 +37,8 @@ struct State {
     awaited: usize,
     pace: Pace,
     closing: Option<Closing>,
+    /// The thread is no more.
+    has_ended: bool,
 }
 
 /// No more is taken.
@@ -107,6 +109,7 @@ impl Lanes {
             awaited: 0,
             pace: Pace::new(pose_hz),
             closing: None,
+            has_ended: false,
         };
         Self {
             state: Mutex::new(state),
@@ -235,6 +238,10 @@ impl Lanes {
     /// Takes no more. `closed` is told when the thread has ended.
     pub(super) fn close(&self, by: Instant, closed: oneshot::Sender<()>) {
         let mut state = self.state();
+        if state.has_ended {
+            // Who waits hears of it by the drop.
+            return;
+        }
         match &mut state.closing {
             Some(closing) => closing.closed.push(closed),
             None => state.closing = Some(Closing { by, closed: vec![closed] }),
@@ -258,6 +265,7 @@ impl Lanes {
             self.counts.drop(lane, Dropped::Closed, lost);
             self.counts.set_waiting(lane, 0);
         }
+        state.has_ended = true;
         // Also one that has panicked takes no more.
         let closing = state.closing.get_or_insert_with(|| Closing { by: Instant::now(), closed: Vec::new() });
         // Whoever waits is told by the drop as well.

@@ -64,7 +64,10 @@ impl Writer {
                     self.write(&mut batch);
                 }
                 Task::Close(by) => {
-                    if batch.waiting.is_empty() || !self.write(&mut batch) || Instant::now() >= by {
+                    if Instant::now() >= by {
+                        self.give_up(&mut batch);
+                    }
+                    if batch.waiting.is_empty() || !self.write(&mut batch) {
                         break;
                     }
                 }
@@ -166,6 +169,9 @@ impl Writer {
     }
 
     fn give_up(&mut self, batch: &mut Batch) {
+        if batch.waiting.is_empty() && batch.entries.is_empty() {
+            return;
+        }
         let kinds = batch.waiting.iter().map(|waiting| waiting.record.content.kind());
         let reliable: Vec<_> = kinds
             .chain(batch.entries.iter().map(|entry| entry.kind))

@@ -8,7 +8,7 @@ use replay::{RecordId, RecordKind, StoredRecord};
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row, TransactionBehavior};
 
-use super::TableError;
+use super::{PAGE_BYTES, TableError};
 
 /// Step *n* leads from format *n* to *n* + 1. A step that was released is never changed.
 const MIGRATIONS: [&str; 1] = ["
@@ -85,13 +85,15 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), TableError> {
     Ok(transaction.commit()?)
 }
 
-/// SQLite throws the log of an empty file away, though all that there is may be in it.
+/// SQLite throws the log of a file away that it takes for empty, though all that there is may be in it.
 pub(super) fn check_log(path: &Path) -> Result<(), TableError> {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     let length = |path: &Path| fs::metadata(path).map(|metadata| metadata.len()).ok();
     match (length(path), length(log.as_ref())) {
-        (Some(0), Some(1..)) => Err(corrupt("it is empty, and its log is not".into())),
+        (Some(length), Some(1..)) if length < PAGE_BYTES as u64 => {
+            Err(corrupt("its beginning is gone, and its log is not".into()))
+        }
         _ => Ok(()),
     }
 }
