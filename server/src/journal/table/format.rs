@@ -6,7 +6,7 @@ use std::path::Path;
 use bytes::Bytes;
 use replay::{RecordId, RecordKind, StoredRecord};
 use rusqlite::types::Type;
-use rusqlite::{Connection, Row, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior};
 
 use super::{PAGE_BYTES, TableError};
 
@@ -102,4 +102,18 @@ pub(super) fn check_log(path: &Path) -> Result<(), TableError> {
 pub(super) fn corrupt(what: String) -> TableError {
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
     rusqlite::Error::SqliteFailure(code, Some(what)).into()
+}
+
+/// Looks at both ends of every tree.
+pub(super) fn check_ends(connection: &Connection) -> Result<(), TableError> {
+    for sql in [
+        "SELECT length(payload) FROM records ORDER BY row LIMIT 1",
+        "SELECT length(payload) FROM records ORDER BY row DESC LIMIT 1",
+        "SELECT row FROM records INDEXED BY ids ORDER BY room, ms, seq LIMIT 1",
+        "SELECT row FROM records INDEXED BY ids ORDER BY room DESC, ms DESC, seq DESC LIMIT 1",
+        "SELECT count(id) FROM rooms",
+    ] {
+        connection.query_row(sql, [], |row| row.get::<_, i64>(0)).optional()?;
+    }
+    Ok(())
 }
