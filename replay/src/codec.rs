@@ -8,7 +8,7 @@ use thiserror::Error;
 use zstd::bulk::{Compressor, Decompressor};
 
 use crate::limits::{CHUNK_BYTES_MAX, EVENT_BYTES_MAX, KEYFRAME_BYTES_MAX};
-use crate::{Content, Record, RecordKind};
+use crate::{Content, Record, RecordKind, chunk};
 
 mod event;
 pub(crate) mod wire;
@@ -32,7 +32,7 @@ const LEVEL: i32 = 1;
 #[error("a damaged record")]
 pub struct Damaged;
 
-/// A record is beyond [what can be encoded](crate::limits).
+/// A record is beyond [what can be encoded](crate::limits), or a chunk's instants are not in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("a record is too large")]
 pub struct TooLarge;
@@ -59,6 +59,7 @@ pub struct Encoder {
     compressor: Option<Compressor<'static>>,
     body: Vec<u8>,
     compressed: Vec<u8>,
+    chunk: chunk::Workspace,
 }
 
 impl Encoder {
@@ -79,7 +80,11 @@ impl Encoder {
         match &record.content {
             Content::Event(event) => event::put_event(event, &mut self.body)?,
             Content::Keyframe(keyframe) => event::put_keyframe(keyframe, &mut self.body)?,
-            Content::Poses(poses) => crate::chunk::put(poses, &mut self.body)?,
+            Content::Poses(poses) => {
+                put_varint(poses.first_ms(), &mut out);
+                put_varint(poses.last_ms().saturating_sub(poses.first_ms()), &mut out);
+                self.chunk.put(poses, &mut self.body)?;
+            }
         }
         if self.body.len() > bytes_max(kind) {
             return Err(TooLarge);
@@ -120,8 +125,8 @@ impl Encoder {
 /// Decodes records, and keeps what it needs for that from one to the next.
 #[derive(Default)]
 pub struct Decoder {
-    decompressor: Option<Decompressor<'static>>,
-    body: Vec<u8>,
+    unpack: Unpack,
+    chunk: chunk::Workspace,
 }
 
 impl Decoder {
@@ -135,48 +140,84 @@ impl Decoder {
     /// # Errors
     /// [`Damaged`]
     pub fn decode(&mut self, kind: RecordKind, payload: &[u8]) -> Result<Record, Damaged> {
-        let (at_ms, body) = self.open(kind, payload)?;
+        let sealed = open(kind, payload)?;
+        let body = match sealed.length {
+            Some(length) => self.unpack.decompress(sealed.body, length)?,
+            None => sealed.body,
+        };
         let content = match kind {
             RecordKind::Event => Content::Event(event::read_event(body)?),
             RecordKind::Keyframe | RecordKind::KeyframeUnchanged => {
                 Content::Keyframe(event::read_keyframe(kind, body)?)
             }
-            RecordKind::Poses => Content::Poses(crate::chunk::read(body)?),
+            RecordKind::Poses => {
+                let poses = self.chunk.read(sealed.first_ms, body)?;
+                let is_told = poses.instants_ms.is_empty() || poses.last_ms() == sealed.last_ms;
+                Content::Poses(is_told.then_some(poses).ok_or(Damaged)?)
+            }
         };
-        Ok(Record { at_ms, content })
+        Ok(Record { at_ms: sealed.at_ms, content })
     }
+}
 
-    /// Checks the bytes and gives the record's time and its body.
-    fn open<'a>(&'a mut self, kind: RecordKind, payload: &'a [u8]) -> Result<(u64, &'a [u8]), Damaged> {
-        let (header, rest) = payload.split_first_chunk::<HEADER_BYTES>().ok_or(Damaged)?;
-        let [version, kind_byte, crc @ ..] = *header;
-        if version != FORMAT_VERSION || kind_byte & !COMPRESSED != kind as u8 {
-            return Err(Damaged);
-        }
-        if checksum(payload) != u32::from_le_bytes(crc) {
-            return Err(Damaged);
-        }
-        let mut reader = Reader::new(rest);
-        let at_ms = reader.varint()?;
-        if kind_byte & COMPRESSED == 0 {
-            let plain = reader.rest();
-            return if plain.len() <= bytes_max(kind) { Ok((at_ms, plain)) } else { Err(Damaged) };
-        }
-        let length = reader.count(bytes_max(kind))?;
-        self.decompress(reader.rest(), length)?;
-        Ok((at_ms, &self.body))
-    }
+/// Room for what is decompressed.
+#[derive(Default)]
+struct Unpack {
+    decompressor: Option<Decompressor<'static>>,
+    body: Vec<u8>,
+}
 
-    fn decompress(&mut self, compressed: &[u8], length: usize) -> Result<(), Damaged> {
+impl Unpack {
+    fn decompress(&mut self, compressed: &[u8], length: usize) -> Result<&[u8], Damaged> {
         if self.decompressor.is_none() {
             self.decompressor = Some(Decompressor::new().map_err(|_| Damaged)?);
         }
         let decompressor = self.decompressor.as_mut().ok_or(Damaged)?;
         self.body.clear();
         self.body.reserve(length);
-        let written = decompressor.decompress_to_buffer(compressed, &mut self.body).map_err(|_| Damaged)?;
-        if written == length && self.body.len() == length { Ok(()) } else { Err(Damaged) }
+        decompressor.decompress_to_buffer(compressed, &mut self.body).map_err(|_| Damaged)?;
+        if self.body.len() == length { Ok(&self.body) } else { Err(Damaged) }
     }
+}
+
+/// A record of which the checksum is right, its body as it is stored.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sealed<'a> {
+    /// The record's time, Unix ms.
+    pub(crate) at_ms: u64,
+    /// A chunk's first instant; else the record's time.
+    pub(crate) first_ms: u64,
+    /// A chunk's last instant; else the record's time.
+    pub(crate) last_ms: u64,
+    /// How long the body is when it is decompressed, if it is to be.
+    length: Option<usize>,
+    body: &'a [u8],
+}
+
+/// Checks the bytes, and reads what can be read without decompressing them.
+pub(crate) fn open(kind: RecordKind, payload: &[u8]) -> Result<Sealed<'_>, Damaged> {
+    let (header, rest) = payload.split_first_chunk::<HEADER_BYTES>().ok_or(Damaged)?;
+    let [version, kind_byte, crc @ ..] = *header;
+    if version != FORMAT_VERSION || kind_byte & !COMPRESSED != kind as u8 {
+        return Err(Damaged);
+    }
+    if checksum(payload) != u32::from_le_bytes(crc) {
+        return Err(Damaged);
+    }
+    let mut reader = Reader::new(rest);
+    let at_ms = reader.varint()?;
+    let (mut first_ms, mut last_ms) = (at_ms, at_ms);
+    if kind == RecordKind::Poses {
+        first_ms = reader.varint()?;
+        last_ms = first_ms.checked_add(reader.varint()?).ok_or(Damaged)?;
+    }
+    let is_compressed = kind_byte & COMPRESSED != 0;
+    let length = is_compressed.then(|| reader.count(bytes_max(kind))).transpose()?;
+    let body = reader.rest();
+    if body.len() > bytes_max(kind) {
+        return Err(Damaged);
+    }
+    Ok(Sealed { at_ms, first_ms, last_ms, length, body })
 }
 
 /// Over all but itself.
