@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ::http::HeaderMap;
-use engine::journal::NoJournal;
-use engine::{Core, Engine, EngineConfig, RoomDefaults};
+use engine::journal::{Journal, NoJournal};
+use engine::{Clock, Core, Engine, EngineConfig, RoomDefaults};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
@@ -22,6 +22,9 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::drain;
 use crate::http::{Api, ApiParts};
+use crate::journal::RoomJournal;
+use crate::journal::folder::HOUR_MS;
+use crate::journal::hours::{Hours, HoursSettings};
 use crate::net::serve::{Body, Services, Site, accept};
 use crate::net::{cores, descriptors, listen};
 use crate::storage::{OpenError, SqliteStore};
@@ -45,6 +48,9 @@ pub enum RunError {
     /// The store cannot be read.
     #[error("cannot read the persistent rooms: {0}")]
     Rooms(#[from] engine::ports::StoreError),
+    /// The folder of replay cannot be used.
+    #[error("cannot keep replay in DATA_DIR: {0}")]
+    Replay(io::Error),
     /// The system gives no thread, runtime or signal.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -77,7 +83,10 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let main = Builder::new_current_thread().enable_all().build()?;
 
     let mut registry = Registry::with_prefix("copresence");
-    let (engine, engine_cores) = Engine::new(engine_config(&config, store.clone()), &mut registry);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let journal = journal(&config, &clock, &mut registry)?;
+    let parts = engine_config(&config, store.clone(), journal.clone(), clock);
+    let (engine, engine_cores) = Engine::new(parts, &mut registry);
     let rooms = main.block_on(engine.load_rooms())?;
     let auth = Arc::new(Auth::new(config.jwt_secret.expose().as_bytes()));
     let app = Arc::new(App::new(engine.clone(), auth.clone(), &mut registry));
@@ -87,6 +96,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         config: config.clone(),
         registry: Arc::new(registry),
         store: store.clone(),
+        journal: journal.clone(),
         started: Instant::now(),
     });
     let upper = Arc::new(SocketIo::new(app, CONNECT_TIMEOUT));
@@ -108,15 +118,47 @@ pub fn run(config: Config) -> Result<(), RunError> {
         let signal = drain::asked_to_end().await?;
         tracing::info!(signal, "asked to end");
         let end = drain::drain(&engine, &config).await;
-        drain::close_store(store.close(), end).await;
+        let closing = async {
+            if let Some(journal) = journal {
+                journal.close(drain::closed_by(end)).await;
+            }
+        };
+        tokio::join!(drain::close_journal(closing, end), drain::close_store(store.close(), end));
         Ok::<_, RunError>(())
     })?;
     tracing::info!("stopped");
     Ok(())
 }
 
-fn engine_config(config: &Config, store: Arc<SqliteStore>) -> EngineConfig {
+/// What writes down what happens in rooms, unless nothing is to be kept.
+fn journal(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    registry: &mut Registry,
+) -> Result<Option<Arc<RoomJournal>>, RunError> {
+    if config.replay_ttl_hours == 0 {
+        return Ok(None);
+    }
+    let settings =
+        HoursSettings { ttl_ms: config.replay_ttl_hours * HOUR_MS, bytes_max: config.replay_max_bytes };
+    let now_ms = clock.now().as_millis();
+    let hours = Hours::open(&config.data_dir, settings, now_ms, registry).map_err(RunError::Replay)?;
+    let condition = hours.condition();
+    let journal = RoomJournal::start(config.replay_hz, Box::new(hours), condition, clock.clone(), registry)?;
+    Ok(Some(Arc::new(journal)))
+}
+
+fn engine_config(
+    config: &Config,
+    store: Arc<SqliteStore>,
+    journal: Option<Arc<RoomJournal>>,
+    clock: Arc<dyn Clock>,
+) -> EngineConfig {
     let defaults = RoomDefaults::default();
+    let journal: Arc<dyn Journal> = match journal {
+        Some(journal) => journal,
+        None => Arc::new(NoJournal),
+    };
     EngineConfig {
         cores: config.cores,
         rooms: RoomDefaults {
@@ -126,8 +168,8 @@ fn engine_config(config: &Config, store: Arc<SqliteStore>) -> EngineConfig {
             ..defaults
         },
         store,
-        journal: Arc::new(NoJournal),
-        clock: Arc::new(SystemClock::start()),
+        journal,
+        clock,
     }
 }
 

@@ -28,6 +28,7 @@ use prometheus_client::registry::Registry;
 
 use crate::auth::{Auth, AuthError, Claims};
 use crate::config::Config;
+use crate::journal::RoomJournal;
 use crate::storage::SqliteStore;
 
 use headers::Cors;
@@ -57,6 +58,8 @@ pub struct ApiParts {
     pub registry: Arc<Registry>,
     /// Where persistent rooms are kept.
     pub store: Arc<SqliteStore>,
+    /// What is written down of rooms, if anything is.
+    pub journal: Option<Arc<RoomJournal>>,
     /// When the server came up.
     pub started: Instant,
 }
