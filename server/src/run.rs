@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use ::http::HeaderMap;
 use engine::{Core, Engine, EngineConfig, RoomDefaults};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 use tokio::runtime::Builder;
@@ -178,7 +177,7 @@ async fn or_abort(work: impl Future<Output = ()>) {
 
 impl Site for Api {
     async fn answer(&self, request: ::http::Request<Incoming>) -> ::http::Response<Body> {
-        self.handle(request).await.map(BodyExt::boxed_unsync)
+        self.handle(request).await
     }
 
     fn is_open(&self) -> bool {

@@ -6,8 +6,9 @@ use ::http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use ::http::{Response, StatusCode};
-use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::Empty;
+
+use crate::net::serve::{self, Body};
 
 /// How long a browser may remember what a preflight said, in seconds.
 const PREFLIGHT_MAX_AGE_S: &str = "600";
@@ -40,8 +41,8 @@ pub(super) fn apply_security(headers: &mut HeaderMap) {
 }
 
 /// The answer to a browser that asks what it may ask.
-pub(super) fn preflight() -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
+pub(super) fn preflight() -> Response<Body> {
+    let mut response = Response::new(serve::whole(Empty::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));

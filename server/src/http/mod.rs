@@ -20,14 +20,15 @@ use std::time::Instant;
 
 use ::http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, HeaderValue};
 use ::http::{HeaderMap, Method, Request, Response, StatusCode};
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use engine::Engine;
-use http_body_util::Full;
+use http_body_util::Empty;
 use hyper::body::Body;
 use prometheus_client::registry::Registry;
 
 use crate::auth::{Auth, AuthError, Claims};
 use crate::config::Config;
+use crate::net::serve;
 use crate::storage::SqliteStore;
 
 use headers::Cors;
@@ -84,7 +85,7 @@ impl Api {
     }
 
     /// The answer to `request`, whatever it is.
-    pub async fn handle<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<serve::Body>
     where
         B: Body + Send,
         B::Data: Buf + Send,
@@ -98,7 +99,7 @@ impl Api {
         if is_head {
             let length = HeaderValue::from(Body::size_hint(response.body()).lower());
             response.headers_mut().insert(CONTENT_LENGTH, length);
-            *response.body_mut() = Full::default();
+            *response.body_mut() = serve::whole(Empty::new());
         }
         self.apply_cors(response.headers_mut());
         headers::apply_security(response.headers_mut());

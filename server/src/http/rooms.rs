@@ -9,7 +9,6 @@ use ::http::{HeaderValue, Response, StatusCode};
 use bytes::Bytes;
 use engine::options::{TICK_RATE_RULE, VIEW_PERIODS_RULE};
 use engine::{CreateError, Created, Engine, RoomRequest, RoomShared, TickRate, Time, ViewPeriods};
-use http_body_util::Full;
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -18,6 +17,7 @@ use tracing::error;
 use super::makers::Makers;
 use super::reply::{ApiError, Reply};
 use super::{ApiParts, body, reply};
+use crate::net::serve::Body;
 
 /// Rooms in one list. Above: the fullest ones; `x-total-count` says how many there are.
 pub const MAX_LISTED_ROOMS: usize = 1_000;
@@ -82,7 +82,7 @@ struct Kept {
 struct List(Bytes, usize);
 
 impl RoomList {
-    pub(super) fn answer(&self, engine: &Engine) -> Response<Full<Bytes>> {
+    pub(super) fn answer(&self, engine: &Engine) -> Response<Body> {
         let List(json, count) = if engine.room_count() <= MAX_FRESH_ROOMS {
             list(&engine.rooms())
         } else {
