@@ -13,6 +13,9 @@ use crate::net::serve::{self, Body};
 /// How long a browser may remember what a preflight said, in seconds.
 const PREFLIGHT_MAX_AGE_S: &str = "600";
 
+/// The headers of answers that pages of other origins may read beside the usual ones.
+const EXPOSED: &str = "x-total-count, x-next-cursor, x-replay-gaps, retry-after";
+
 /// Whose pages may read answers.
 #[derive(Debug)]
 pub(super) struct Cors {
@@ -28,7 +31,7 @@ impl Cors {
 
     pub(super) fn apply(&self, headers: &mut HeaderMap) {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, self.origin.clone());
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-total-count"));
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
         if self.origin != "*" {
             headers.append(VARY, HeaderValue::from_static("origin"));
         }

@@ -38,6 +38,12 @@ impl ApiError {
         self
     }
 
+    /// The status and what is said.
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> (StatusCode, &str) {
+        (self.status, &self.message)
+    }
+
     pub(super) fn into_response(self) -> Response<Body> {
         let mut response = json(&json!({ "error": self.message }));
         *response.status_mut() = self.status;

@@ -9,7 +9,6 @@ use ::http::{HeaderValue, Response, StatusCode};
 use bytes::Bytes;
 use engine::options::{TICK_RATE_RULE, VIEW_PERIODS_RULE};
 use engine::{CreateError, Created, Engine, RoomRequest, RoomShared, TickRate, Time, ViewPeriods};
-use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing::error;
@@ -174,15 +173,6 @@ fn request(members: &Map<String, Value>) -> Result<RoomRequest, ApiError> {
         view_budget: body::member(members, "viewBudget", "a whole number")?,
         password: body::member(members, "password", "a string")?,
     })
-}
-
-/// `segment` is the room's id as it stands in the path.
-pub(super) fn replay(parts: &ApiParts, segment: &str) -> Reply {
-    let id = percent_decode_str(segment).decode_utf8_lossy();
-    if parts.engine.room(&id).is_none() {
-        return Err(ApiError::new(StatusCode::NOT_FOUND, "Room not found"));
-    }
-    Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "Replay is not recorded by this server yet"))
 }
 
 #[cfg(test)]

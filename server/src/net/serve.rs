@@ -48,7 +48,15 @@ pub fn whole<B>(body: B) -> Body
 where
     B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
 {
-    body.map_err(|never| match never {}).boxed_unsync()
+    boxed(body.map_err(|never| match never {}))
+}
+
+/// A body that may break off.
+pub fn boxed<B>(body: B) -> Body
+where
+    B: hyper::body::Body<Data = Bytes, Error = BrokenOff> + Send + 'static,
+{
+    body.boxed_unsync()
 }
 
 /// What answers requests (with a [`StreamHandle`](super::stream::StreamHandle) among their extensions) that are not
