@@ -4,9 +4,13 @@
 //! chunks of about a second, and keyframes that say how everything stands, so that reading may begin anywhere. Nothing
 //! here knows a clock, a disk or a network.
 
+mod chunk;
+mod codec;
 mod id;
+pub mod limits;
 mod record;
 
+pub use codec::{Damaged, Decoder, Encoder, FORMAT_VERSION, TooLarge, decode, encode};
 pub use id::{InvalidId, RecordId};
 pub use record::{
     Action, Content, Event, Keyframe, MemberId, Objects, PoseSample, PoseSamples, Record, RecordKind,
