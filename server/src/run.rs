@@ -22,6 +22,8 @@ use crate::drain;
 use crate::http::{Api, ApiParts};
 use crate::net::serve::{Body, Services, Site, accept};
 use crate::net::{cores, descriptors, listen};
+use crate::replay::Replays;
+use crate::replay::sqlite::SqliteRecordings;
 use crate::storage::{OpenError, SqliteStore};
 use crate::transport::{SocketIo, TransportConfig};
 
@@ -79,12 +81,15 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let rooms = main.block_on(engine.load_rooms())?;
     let auth = Arc::new(Auth::new(config.jwt_secret.expose().as_bytes()));
     let app = Arc::new(App::new(engine.clone(), auth.clone(), &mut registry));
+    let recordings = Arc::new(SqliteRecordings::in_data_dir(&config.data_dir));
+    let replays = Arc::new(Replays::start(recordings, &mut registry)?);
     let api = Api::new(ApiParts {
         engine: engine.clone(),
         auth,
         config: config.clone(),
         registry: Arc::new(registry),
         store: store.clone(),
+        replays,
         started: Instant::now(),
     });
     let upper = Arc::new(SocketIo::new(app, CONNECT_TIMEOUT));

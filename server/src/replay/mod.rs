@@ -4,7 +4,8 @@ pub mod command;
 pub mod query;
 pub mod readers;
 pub mod recordings;
-mod thin;
+pub mod sqlite;
+pub mod transfer;
 pub mod walk;
 
 use std::fmt;

@@ -9,7 +9,6 @@ use replay::{Filter, Moment, RecordId, StoredRecord, Timeline, What, json};
 
 use super::query::{Cursor, Query};
 use super::recordings::{ReadError, Recordings};
-use super::thin::Thin;
 
 /// Bytes of records that are read at once.
 const PAGE_BYTES: usize = 256 * 1024;
@@ -60,7 +59,6 @@ pub struct Walk {
     page: vec::IntoIter<StoredRecord>,
     timeline: Timeline,
     is_finished: bool,
-    thin: Option<Thin>,
     told: u64,
     gaps: u64,
 }
@@ -89,17 +87,18 @@ impl Walk {
     ) -> Result<Option<Self>, ReadError> {
         let Some(span) = recordings.span(&room)? else { return Ok(None) };
         let after = query.after.unwrap_or_default();
-        let begin_ms = query.rate.map_or(after.at_ms, |rate| rate.begin_ms(rate.interval(after.at_ms)));
-        let from_ms = query.from_ms.max(begin_ms);
-        // Whoever moves in a chunk that reaches back this far is known by then.
-        let known_ms = from_ms.saturating_sub(CHUNK_SPAN_MAX_MS);
+        let from_ms = query.from_ms.max(after.at_ms);
+        // Whoever moves in a chunk that reaches back this far is known by then; so is who moves in the part of time, of
+        // whose moves only one is told, that `from_ms` is in.
+        let part_ms = query.hz.map_or(0, |hz| (1_000.0 / hz).ceil() as u64);
+        let known_ms = from_ms.saturating_sub(CHUNK_SPAN_MAX_MS + part_ms);
         let keyframe = recordings.keyframe_before(&room, known_ms)?;
         let filter = Filter {
             from_ms,
             to_ms: query.to_ms,
             types: query.types,
             users: (!query.users.is_empty()).then(|| query.users.iter().cloned().collect()),
-            ..Filter::default()
+            hz: query.hz,
         };
         let has_limit = query.limit.is_some() || bytes_max < usize::MAX;
         Ok(Some(Self {
@@ -117,7 +116,6 @@ impl Walk {
             page: Vec::new().into_iter(),
             timeline: Timeline::new(filter),
             is_finished: false,
-            thin: query.rate.map(Thin::new),
             told: 0,
             gaps: 0,
         }))
@@ -172,7 +170,7 @@ impl Walk {
     /// What comes next, whether it is to be told or not.
     fn advance(&mut self) -> Result<Next, ReadError> {
         loop {
-            if let Some(moment) = self.ready() {
+            if let Some(moment) = self.timeline.next() {
                 return Ok(Next::Moment(moment));
             }
             if self.is_finished {
@@ -193,24 +191,6 @@ impl Walk {
             } else {
                 self.page = page.into_iter();
                 return Ok(Next::Page);
-            }
-        }
-    }
-
-    /// A moment of which it is certain that nothing comes before it.
-    fn ready(&mut self) -> Option<Moment> {
-        let Some(thin) = &mut self.thin else { return self.timeline.next() };
-        loop {
-            if let Some(moment) = thin.pop() {
-                return Some(moment);
-            }
-            match self.timeline.next() {
-                Some(moment) => thin.push(moment),
-                None if self.is_finished => {
-                    thin.finish();
-                    return thin.pop();
-                }
-                None => return None,
             }
         }
     }

@@ -15,6 +15,8 @@ use server::auth::Auth;
 use server::clock::SystemClock;
 use server::config::Config;
 use server::http::{Api, ApiParts};
+use server::replay::Replays;
+use server::replay::sqlite::SqliteRecordings;
 use server::storage::SqliteStore;
 use tempfile::TempDir;
 
@@ -94,12 +96,15 @@ impl Site {
         let clock = Arc::new(SystemClock::start());
         let settings = EngineConfig { cores: 1, rooms, store: store.clone(), clock };
         let (engine, cores) = Engine::new(settings, &mut registry);
+        let recordings = Arc::new(SqliteRecordings::in_data_dir(&data.path().join("data")));
+        let replays = Arc::new(Replays::start(recordings, &mut registry).unwrap());
         let api = Api::new(ApiParts {
             engine: engine.clone(),
             auth: Arc::new(Auth::new(config.jwt_secret.expose().as_bytes())),
             config: Arc::new(config),
             registry: Arc::new(registry),
             store: store.clone(),
+            replays,
             started: Instant::now(),
         });
         Self { api, engine, store, _cores: cores, _data: data }

@@ -1,12 +1,13 @@
 //! What a request asks of a recording.
 
 use std::borrow::Cow;
-use std::str::FromStr;
 
 use percent_encoding::percent_decode_str;
+use replay::Types;
 
 use super::super::reply::ApiError;
-use crate::replay::query::{Cursor, EventType, EventTypes, NotThat, Query, Rate, unix_ms};
+use crate::replay::query::{Cursor, Query, hz, unix_ms};
+use crate::replay::walk::Form;
 
 /// Events in one JSON array if the request names no limit. NDJSON has no limit then.
 pub const DEFAULT_REPLAY_LIMIT: u64 = 10_000;
@@ -17,17 +18,20 @@ pub const MAX_REPLAY_LIMIT: u64 = 50_000;
 /// The most events that a request may want as NDJSON: more than this is no number that JavaScript knows exactly.
 const MAX_STREAM_LIMIT: u64 = (1 << 53) - 1;
 
+/// The types of events, by their names.
+const TYPES: [&str; 8] = [
+    "join",
+    "leave",
+    "move",
+    "object-create",
+    "object-update",
+    "object-delete",
+    "user-update",
+    "message",
+];
+
 /// Users that one request may name. Above: 400.
 pub const MAX_REPLAY_USERS: usize = 100;
-
-/// The form of an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Form {
-    /// One array.
-    Json,
-    /// One event per line.
-    Ndjson,
-}
 
 /// What `query`, the part of the URL behind the question mark, asks for. An empty value counts as absent, a name that
 /// means nothing here is passed over.
@@ -54,9 +58,9 @@ fn decode(text: &str) -> Result<Cow<'_, str>, ApiError> {
 struct Given {
     from_ms: Option<u64>,
     to_ms: Option<u64>,
-    types: Option<EventTypes>,
+    types: Option<Types>,
     users: Vec<String>,
-    rate: Option<Rate>,
+    hz: Option<f64>,
     limit: Option<u64>,
     after: Option<Cursor>,
 }
@@ -67,7 +71,7 @@ impl Given {
         match name {
             "from" => once(name, &mut self.from_ms, unix_ms(&value).map_err(|rule| bad(&rule.to_string()))?),
             "to" => once(name, &mut self.to_ms, unix_ms(&value).map_err(|rule| bad(&rule.to_string()))?),
-            "hz" => once(name, &mut self.rate, value.parse().map_err(|rule: NotThat| bad(&rule.to_string()))?),
+            "hz" => once(name, &mut self.hz, hz(&value).map_err(|rule| bad(&rule.to_string()))?),
             "limit" => once(name, &mut self.limit, value.parse().map_err(|_| bad("must be a whole number"))?),
             "cursor" => {
                 let after = value.parse().map_err(|_| bad("is none that this server has given"))?;
@@ -75,8 +79,8 @@ impl Given {
             }
             "types" => {
                 for part in value.split(',').map(str::trim).filter(|part| !part.is_empty()) {
-                    let known = EventType::from_str(part).map_err(|_| bad(&types_rule()))?;
-                    self.types.get_or_insert_default().insert(known);
+                    let known = Types::from_name(part).ok_or_else(|| bad(&types_rule()))?;
+                    self.types = Some(self.types.map_or(known, |types| types | known));
                 }
                 Ok(())
             }
@@ -99,8 +103,8 @@ impl Given {
             return Err(ApiError::bad_request("to must not be before from"));
         }
         let (default, most) = match form {
-            Form::Json => (Some(DEFAULT_REPLAY_LIMIT), MAX_REPLAY_LIMIT),
-            Form::Ndjson => (None, MAX_STREAM_LIMIT),
+            Form::Items => (Some(DEFAULT_REPLAY_LIMIT), MAX_REPLAY_LIMIT),
+            Form::Lines => (None, MAX_STREAM_LIMIT),
         };
         if self.limit.is_some_and(|limit| !(1..=most).contains(&limit)) {
             return Err(ApiError::bad_request(format!("limit must be 1 to {most}")));
@@ -108,9 +112,9 @@ impl Given {
         Ok(Query {
             from_ms,
             to_ms,
-            types: self.types.unwrap_or(EventTypes::ALL),
+            types: self.types.unwrap_or(Types::ALL),
             users: self.users,
-            rate: self.rate,
+            hz: self.hz,
             limit: self.limit.or(default),
             after: self.after,
         })
@@ -125,8 +129,7 @@ fn once<T>(name: &str, place: &mut Option<T>, value: T) -> Result<(), ApiError> 
 }
 
 fn types_rule() -> String {
-    let names: Vec<&str> = EventType::ALL.iter().map(|known| known.name()).collect();
-    format!("must be of {}", names.join(", "))
+    format!("must be of {}", TYPES.join(", "))
 }
 
 #[cfg(test)]
@@ -135,11 +138,11 @@ mod tests {
     use ::http::StatusCode;
 
     fn good(query: &str) -> Query {
-        parse(query, Form::Json).unwrap_or_else(|error| panic!("{query}: {error:?}"))
+        parse(query, Form::Items).unwrap_or_else(|error| panic!("{query}: {error:?}"))
     }
 
     fn refused(query: &str, message: &str) {
-        match parse(query, Form::Json) {
+        match parse(query, Form::Items) {
             Err(error) => assert_eq!(error.parts(), (StatusCode::BAD_REQUEST, message), "{query}"),
             Ok(read) => panic!("{query}: {read:?}"),
         }
@@ -151,7 +154,7 @@ mod tests {
         for query in ["", "from=", "from=&to=&types=&users=&hz=&limit=&cursor=", "&&", "_=17", "fro=x", "types=,"] {
             assert_eq!(good(query), everything, "{query:?}");
         }
-        assert_eq!(parse("", Form::Ndjson).map(|read| read.limit).ok(), Some(None));
+        assert_eq!(parse("", Form::Lines).map(|read| read.limit).ok(), Some(None));
     }
 
     const TIME_RULE: &str = "must be Unix milliseconds, or a time in UTC such as 2026-01-31T12:00:00Z";
@@ -173,10 +176,8 @@ mod tests {
     #[test]
     fn lists_are_of_what_there_is() {
         let read = good("types=join,object-create&types=+leave&users=ada%2Cbob&users=%C3%A9");
-        for known in EventType::ALL {
-            let wanted = matches!(known, EventType::Join | EventType::Leave | EventType::ObjectCreate);
-            assert_eq!(read.types.contains(known), wanted, "{known:?}");
-        }
+        assert_eq!(read.types, Types::JOIN | Types::LEAVE | Types::OBJECT_CREATE);
+        assert_eq!(good(&format!("types={}", TYPES.join(","))).types, Types::ALL, "every name is known");
         assert_eq!(read.users, ["ada", "bob", "é"]);
         refused("types=join,moves", &format!("types {}", types_rule()));
         refused("users=%ff", "The query is not UTF-8");
@@ -191,11 +192,11 @@ mod tests {
         assert_eq!(good("limit=50000").limit, Some(50_000));
         refused("limit=0", "limit must be 1 to 50000");
         refused("limit=50001", "limit must be 1 to 50000");
-        assert_eq!(parse("limit=50001", Form::Ndjson).map(|read| read.limit).ok(), Some(Some(50_001)));
+        assert_eq!(parse("limit=50001", Form::Lines).map(|read| read.limit).ok(), Some(Some(50_001)));
         for bad in ["-1", "ten", "1.5", "1e3"] {
             refused(&format!("limit={bad}"), "limit must be a whole number");
         }
-        assert_eq!(good("hz=2.5").rate, "2.5".parse().ok());
+        assert_eq!(good("hz=2.5").hz, Some(2.5));
         for bad in ["0", "-1", "0.09", "91", "NaN", "inf", "fast"] {
             refused(&format!("hz={bad}"), "hz must be a number from 0.1 to 90");
         }
