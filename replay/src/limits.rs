@@ -15,4 +15,4 @@ pub const CHUNK_INSTANTS_MAX: usize = 1_024;
 /// Poses of a chunk: 10,000 members at 20 Hz for a second fit.
 pub const CHUNK_SAMPLES_MAX: usize = 1 << 18;
 /// Milliseconds from a chunk's first instant to its last.
-pub const CHUNK_SPAN_MAX_MS: u64 = 10_000;
+pub const CHUNK_SPAN_MAX_MS: u64 = 4_000;

@@ -13,7 +13,7 @@ const EYES_M: f32 = 1.6;
 const WALK_HZ: u32 = 20;
 
 /// People in a room, the same for the same seed.
-pub struct People {
+pub(crate) struct People {
     people: Vec<Person>,
     random: Random,
     now_ms: u64,
@@ -29,7 +29,7 @@ struct Person {
 
 impl People {
     /// `count` people, of whom every second one has hands.
-    pub fn new(count: u32, seed: u64) -> Self {
+    pub(crate) fn new(count: u32, seed: u64) -> Self {
         let mut random = Random(seed | 1);
         let people = (0..count).map(|index| Person {
             x: random.within(SIDE_M / 2.0),
@@ -43,7 +43,7 @@ impl People {
     }
 
     /// What is recorded of one second at `hz` samples a second.
-    pub fn second(&mut self, hz: u32) -> PoseSamples {
+    pub(crate) fn second(&mut self, hz: u32) -> PoseSamples {
         let mut poses = PoseSamples::default();
         for instant in 0..hz {
             let steps = WALK_HZ / hz;
@@ -107,7 +107,7 @@ fn quaternion(angles: [f32; 3]) -> Rotation {
 }
 
 /// How many samples these are, hands counted like heads.
-pub fn parts(poses: &PoseSamples) -> usize {
+pub(crate) fn parts(poses: &PoseSamples) -> usize {
     poses.samples.iter().map(|sample| sample.pose.parts().count()).sum()
 }
 
