@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ::http::HeaderMap;
+use engine::journal::NoJournal;
 use engine::{Core, Engine, EngineConfig, RoomDefaults};
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
@@ -129,6 +130,7 @@ fn engine_config(config: &Config, store: Arc<SqliteStore>) -> EngineConfig {
             ..defaults
         },
         store,
+        journal: Arc::new(NoJournal),
         clock: Arc::new(SystemClock::start()),
     }
 }

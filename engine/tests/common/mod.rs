@@ -3,5 +3,6 @@
 
 pub(crate) mod ports;
 pub(crate) mod poses;
+pub(crate) mod replayed;
 pub(crate) mod viewer;
 pub(crate) mod world;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use engine::journal::{Journal, NoJournal};
 use engine::{Engine, EngineConfig, RoomDefaults, RoomRequest, Session, User};
 use prometheus_client::registry::Registry;
 use protocol::ClientEvent;
@@ -51,9 +52,18 @@ impl World {
     /// As [`World::new`]; with a seed, each core now and then stands still for a moment, so that what happens on
     /// different cores meets in orders in which it would not meet otherwise.
     pub(crate) fn with_lag(rooms: RoomDefaults, store: &Arc<MemoryStore>, lag: Option<u64>) -> Self {
+        Self::with_journal(rooms, store, Arc::new(NoJournal), lag)
+    }
+
+    pub(crate) fn with_journal(
+        rooms: RoomDefaults,
+        store: &Arc<MemoryStore>,
+        journal: Arc<dyn Journal>,
+        lag: Option<u64>,
+    ) -> Self {
         let clock = PausedClock::start();
         let store = Arc::new(StorePort(store.clone()));
-        let config = EngineConfig { cores: CORES, rooms, store, clock: clock.clone() };
+        let config = EngineConfig { cores: CORES, rooms, store, journal, clock: clock.clone() };
         let mut registry = Registry::default();
         let (engine, cores) = Engine::new(config, &mut registry);
         let mut tasks = Vec::new();

@@ -2,6 +2,7 @@
 
 mod fan;
 mod judge;
+mod late;
 pub(crate) mod operation;
 pub(crate) mod run;
 mod truth;

@@ -28,6 +28,7 @@ fn nothing_given_takes_the_defaults() {
     assert_eq!((config.tick_hz, config.max_users_per_room), (TickRate::Fixed(20), 10_000));
     assert_eq!((config.ping_interval_ms, config.ping_timeout_ms), (25_000, 20_000));
     assert_eq!(config.data_dir, PathBuf::from("./data"));
+    assert_eq!((config.replay_hz, config.replay_ttl_hours, config.replay_max_bytes), (10, 24, 8 << 30));
     assert!(config.cores >= 1 && config.redis_url.is_none());
     assert!(config.notes.iter().all(|note| note.starts_with("JWT_SECRET")), "{:?}", config.notes);
 }
@@ -60,6 +61,12 @@ fn wrong_settings_are_refused_in_one_line() {
         let line = format!(r#"TICK_HZ must be 1 to 90 or "auto", not {}"#, hz.escape_debug());
         refused(&[("TICK_HZ", hz)], &line);
     }
+    refused(&[("REPLAY_HZ", "31")], "REPLAY_HZ must be 0 to 30");
+    refused(&[("REPLAY_TTL_HOURS", "8785")], "REPLAY_TTL_HOURS must be 0 to 8784");
+    refused(&[("REPLAY_MAX_BYTES", "1000000")], "REPLAY_MAX_BYTES must be 1048576 to");
+    for bytes in ["much", "GiB", "-1", "8 gibi", "1.5GiB", "99999999999999999999", "16777216TiB"] {
+        refused(&[("REPLAY_MAX_BYTES", bytes)], "must be a number of bytes such as 500MB or 8GiB");
+    }
     refused(&[("MAX_USERS_PER_ROOM", "60001")], "MAX_USERS_PER_ROOM must be 1 to 60000");
     refused(&[("DRAIN_MS", "3600001")], "DRAIN_MS");
     refused(&[("PING_INTERVAL_MS", "0")], "PING_INTERVAL_MS");
@@ -81,6 +88,20 @@ fn a_tick_rate_is_a_number_or_auto() {
     for (text, rate) in [("1", TickRate::Fixed(1)), ("90", TickRate::Fixed(90)), ("auto", TickRate::Auto)] {
         assert_eq!(load(&[], &[("TICK_HZ", text)]).unwrap().tick_hz, rate);
         assert_eq!(load(&["--tick-hz", text], &[]).unwrap().tick_hz, rate);
+    }
+}
+
+#[test]
+fn a_number_of_bytes_may_have_a_unit() {
+    for (text, bytes) in [
+        ("2000000", 2_000_000),
+        ("2000000B", 2_000_000),
+        ("500MB", 500_000_000),
+        ("5000kb", 5_000_000),
+        ("2 GiB", 2 << 30),
+        ("1tib", 1 << 40),
+    ] {
+        assert_eq!(load(&[], &[("REPLAY_MAX_BYTES", text)]).unwrap().replay_max_bytes, bytes, "{text}");
     }
 }
 
@@ -128,7 +149,7 @@ fn help_lists_every_setting_with_its_variable_and_default() {
         let default = argument.get_default_values().first().and_then(|value| value.to_str());
         assert!(help.contains(&format!("[default: {}", default.unwrap_or_default())), "{help}");
     }
-    assert_eq!(help.matches("[env: ").count(), 17);
+    assert_eq!(help.matches("[env: ").count(), 20);
     assert!(!help.contains(SECRET));
     let Err(ConfigError::Answer(version)) = load(&["--version"], &[]) else { panic!() };
     assert!(version.starts_with("copresence "));

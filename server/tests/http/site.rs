@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use engine::journal::NoJournal;
 use engine::{Core, Engine, EngineConfig, RoomDefaults};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -94,7 +95,7 @@ impl Site {
             ..RoomDefaults::default()
         };
         let clock = Arc::new(SystemClock::start());
-        let settings = EngineConfig { cores: 1, rooms, store: store.clone(), clock };
+        let settings = EngineConfig { cores: 1, rooms, store: store.clone(), journal: Arc::new(NoJournal), clock };
         let (engine, cores) = Engine::new(settings, &mut registry);
         let recordings = Arc::new(SqliteRecordings::in_data_dir(&data.path().join("data")));
         let replays = Arc::new(Replays::start(recordings, &mut registry).unwrap());
