@@ -167,7 +167,8 @@ fn invoke(arguments: &[&str], variables: &[(&str, &str)]) -> Result<ReplayComman
 
 #[test]
 fn a_recording_is_exported_and_imported() {
-    let command = invoke(&["replay", "export", "--room", "a b", "--from", "5", "--to=1970-01-01T00:00:01Z", "-"], &[]);
+    let command =
+        invoke(&["replay", "export", "--room", "a b", "--from", "5", "--to=1970-01-01T00:00:01Z", "-"], &[]);
     let command = command.unwrap();
     assert_eq!((command.data_dir, command.redis_url), (PathBuf::from("./data"), None));
     let (room, file) = ("a b".to_owned(), PathBuf::from("-"));
@@ -185,7 +186,9 @@ fn commands_share_the_servers_settings_where_they_need_them() {
     let command = invoke(&import, &variables).unwrap();
     assert_eq!(command.data_dir, PathBuf::from("/a"));
     assert_eq!(command.redis_url.unwrap().expose(), "redis://localhost");
-    for arguments in [["--data-dir", "/b", "replay", "import", "a.rec"], ["replay", "import", "--data-dir", "/b", "a.rec"]] {
+    for arguments in
+        [["--data-dir", "/b", "replay", "import", "a.rec"], ["replay", "import", "--data-dir", "/b", "a.rec"]]
+    {
         assert_eq!(invoke(&arguments, &variables).unwrap().data_dir, PathBuf::from("/b"));
     }
     let refused = |arguments: &[&str], variables, part: &str| match invoke(arguments, variables) {
@@ -197,7 +200,10 @@ fn commands_share_the_servers_settings_where_they_need_them() {
     refused(&["replay", "export", "a.rec"], &[], "--room");
     refused(&["replay", "export", "--room", "a", "--from", "noon", "-"], &[], "Unix milliseconds");
     let Err(ConfigError::Answer(help)) = invoke(&["replay", "export", "--help"], &[]) else { panic!() };
-    assert!(help.contains("--data-dir") && help.contains("[env: DATA_DIR]") && help.contains("--room"), "{help}");
+    assert!(
+        help.contains("--data-dir") && help.contains("[env: DATA_DIR]") && help.contains("--room"),
+        "{help}"
+    );
     let Err(ConfigError::Answer(help)) = load(&["--help"], &[]) else { panic!() };
     assert!(help.contains("Commands:\n  replay  "), "{help}");
 }

@@ -44,9 +44,7 @@ use route::{Found, Route};
 pub use body::{BODY_TIMEOUT, MAX_BODY_BYTES};
 pub use makers::{MAKER_WINDOW, MAX_MAKERS, MAX_ROOMS_PER_USER};
 pub use page::{MAX_PAGE_BYTES, MAX_PAGE_FILES};
-pub use replay::{
-    DEFAULT_REPLAY_LIMIT, MAX_REPLAY_BYTES, MAX_REPLAY_LIMIT, MAX_REPLAY_USERS, READ_TIMEOUT,
-};
+pub use replay::{DEFAULT_REPLAY_LIMIT, MAX_REPLAY_BYTES, MAX_REPLAY_LIMIT, MAX_REPLAY_USERS, READ_TIMEOUT};
 pub use rooms::{LIST_KEPT, MAX_FRESH_ROOMS, MAX_LISTED_ROOMS};
 
 /// The API's description, as it is served.
@@ -146,7 +144,8 @@ impl Api {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let parts = &self.parts;
-        let user = if route.wants_token() { self.authenticate(&head.headers)?.user_id } else { String::new() };
+        let user =
+            if route.wants_token() { self.authenticate(&head.headers)?.user_id } else { String::new() };
         match route {
             Route::Login => login::login(parts, &body::object(body).await?),
             Route::ListRooms => Ok(self.list.answer(&parts.engine)),

@@ -19,7 +19,8 @@ pub fn run(command: &ReplayCommand) -> ExitCode {
     let done = match &command.action {
         ReplayAction::Export { room, from, to, force, file } => {
             let span_ms = (from.unwrap_or(0), to.unwrap_or(u64::MAX));
-            export(command, room, span_ms, file, *force, &mut teller).map(|done| (room.clone(), "exported", done))
+            export(command, room, span_ms, file, *force, &mut teller)
+                .map(|done| (room.clone(), "exported", done))
         }
         ReplayAction::Import { room, force, file } => {
             import(command, room.as_deref(), file, *force, &mut teller)

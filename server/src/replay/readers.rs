@@ -64,6 +64,11 @@ impl Readers {
         let permit = self.places.clone().try_acquire_owned().ok()?;
         Some(Place { jobs: self.jobs.clone(), permit: Arc::new(permit) })
     }
+
+    /// How many places are free.
+    pub fn free(&self) -> usize {
+        self.places.available_permits()
+    }
 }
 
 impl Place {
@@ -92,9 +97,7 @@ impl Place {
 
 fn work(queue: &Mutex<Receiver<Job>>) {
     #[cfg(target_os = "linux")]
-    if let Err(error) =
-        rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS)
-    {
+    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICENESS) {
         tracing::debug!(%error, "reading threads do not give way to others");
     }
     loop {

@@ -58,7 +58,10 @@ async fn a_room_is_recorded_as_was_asked_for() {
         wanted["roomId"] = json!(format!("room {index}"));
         let made = site.post("/api/rooms", &token, wanted.clone()).await;
         assert_eq!(made.status, StatusCode::OK);
-        assert_eq!((&made.json()["record"], &made.json()["recordMessages"]), (&json!(record), &json!(messages)));
+        assert_eq!(
+            (&made.json()["record"], &made.json()["recordMessages"]),
+            (&json!(record), &json!(messages))
+        );
         for (name, value) in [("record", json!(!record)), ("recordMessages", json!(!messages))] {
             let mut other = wanted.clone();
             other[name] = value;

@@ -95,7 +95,8 @@ impl Site {
             ..RoomDefaults::default()
         };
         let clock = Arc::new(SystemClock::start());
-        let settings = EngineConfig { cores: 1, rooms, store: store.clone(), journal: Arc::new(NoJournal), clock };
+        let settings =
+            EngineConfig { cores: 1, rooms, store: store.clone(), journal: Arc::new(NoJournal), clock };
         let (engine, cores) = Engine::new(settings, &mut registry);
         let recordings = Arc::new(SqliteRecordings::in_data_dir(&data.path().join("data")));
         let replays = Arc::new(Replays::start(recordings, &mut registry).unwrap());

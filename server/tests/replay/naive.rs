@@ -60,8 +60,7 @@ pub(crate) fn told(records: &[StoredRecord], wish: &Wish) -> Vec<String> {
         };
         let is_wanted = moment.at_ms >= wish.from_ms.unwrap_or(0)
             && moment.at_ms <= wish.to_ms.unwrap_or(u64::MAX)
-            && (wish.types.is_empty()
-                || wish.types.iter().any(|name| Types::from_name(name) == Some(kind)))
+            && (wish.types.is_empty() || wish.types.iter().any(|name| Types::from_name(name) == Some(kind)))
             && (wish.users.is_empty() || wish.users.iter().any(|user| **user == *who.user_id));
         if is_wanted {
             let mut line = Vec::new();
@@ -101,8 +100,8 @@ fn expand(records: &[StoredRecord]) -> Vec<Happened> {
                     let at_ms = poses.instants_ms[usize::from(sample.instant)];
                     let who = names[&sample.member].clone();
                     tell(at_ms, 1, life, What::Move { member: sample.member, who, pose: sample.pose });
-                    latest_ms = latest_ms.max(at_ms);
                 }
+                latest_ms = latest_ms.max(poses.instants_ms.last().copied().unwrap_or(0));
             }
             Content::Keyframe(keyframe) if keyframe.opens => {
                 inside.sort();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use engine::journal::NoJournal;
 use engine::{Core, Engine, EngineConfig, RoomDefaults};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -24,7 +25,7 @@ use tempfile::TempDir;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 /// How long anything at all is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Rig {
     api: Api,
@@ -78,7 +79,13 @@ impl Rig {
         let mut registry = Registry::default();
         let store = Arc::new(SqliteStore::open(directory.path()).unwrap());
         let clock = Arc::new(SystemClock::start());
-        let settings = EngineConfig { cores: 1, rooms: RoomDefaults::default(), store: store.clone(), clock };
+        let settings = EngineConfig {
+            cores: 1,
+            rooms: RoomDefaults::default(),
+            store: store.clone(),
+            journal: Arc::new(NoJournal),
+            clock,
+        };
         let (engine, cores) = Engine::new(settings, &mut registry);
         let replays = Arc::new(Replays::start(recordings, &mut registry).unwrap());
         let token = auth.login("ada", engine.now().as_millis() / 1_000).unwrap().token;

@@ -105,10 +105,8 @@ impl Room {
                     let object = json!({"id": id, "type": "cube"}).to_string();
                     self.event(who, Action::ObjectCreate { object, version: 1 });
                 }
-                2 => self.event(
-                    who,
-                    Action::ObjectUpdate { update: json!({"id": id, "version": 2}).to_string() },
-                ),
+                2 => self
+                    .event(who, Action::ObjectUpdate { update: json!({"id": id, "version": 2}).to_string() }),
                 3 => self.event(who, Action::ObjectDelete { id: id.to_string() }),
                 4 => self.event(who, Action::UserUpdate { update: json!({"mood": id}).to_string() }),
                 _ => {
@@ -121,8 +119,12 @@ impl Room {
 
     fn event(&mut self, who: usize, action: Action) {
         let (member, user, socket) = &self.members[who];
-        let event =
-            Event { member: *member, user_id: user.as_str().into(), socket_id: socket.as_str().into(), action };
+        let event = Event {
+            member: *member,
+            user_id: user.as_str().into(),
+            socket_id: socket.as_str().into(),
+            action,
+        };
         // Not at the time of a sample: what comes first of two at one time is no business of these tests.
         self.record(self.now_ms + 37, Content::Event(event));
     }

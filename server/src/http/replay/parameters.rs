@@ -19,16 +19,8 @@ pub const MAX_REPLAY_LIMIT: u64 = 50_000;
 const MAX_STREAM_LIMIT: u64 = (1 << 53) - 1;
 
 /// The types of events, by their names.
-const TYPES: [&str; 8] = [
-    "join",
-    "leave",
-    "move",
-    "object-create",
-    "object-update",
-    "object-delete",
-    "user-update",
-    "message",
-];
+const TYPES: [&str; 8] =
+    ["join", "leave", "move", "object-create", "object-update", "object-delete", "user-update", "message"];
 
 /// Users that one request may name. Above: 400.
 pub const MAX_REPLAY_USERS: usize = 100;
@@ -151,7 +143,9 @@ mod tests {
     #[test]
     fn nothing_given_is_everything_there_is() {
         let everything = Query { limit: Some(DEFAULT_REPLAY_LIMIT), ..Query::default() };
-        for query in ["", "from=", "from=&to=&types=&users=&hz=&limit=&cursor=", "&&", "_=17", "fro=x", "types=,"] {
+        for query in
+            ["", "from=", "from=&to=&types=&users=&hz=&limit=&cursor=", "&&", "_=17", "fro=x", "types=,"]
+        {
             assert_eq!(good(query), everything, "{query:?}");
         }
         assert_eq!(parse("", Form::Lines).map(|read| read.limit).ok(), Some(None));
@@ -165,7 +159,9 @@ mod tests {
         assert_eq!((read.from_ms, read.to_ms), (1_700_000_000_123, 1_700_000_001_500));
         assert_eq!(good("from=5&to=5").to_ms, 5);
         assert_eq!(good("from=2023-11-14T22%3A13%3A21Z").from_ms, 1_700_000_001_000);
-        for bad in ["-1", "1.5", "yesterday", "2023-11-14", "2023-11-14T22:13:21%2B01:00", "18446744073709551616"] {
+        for bad in
+            ["-1", "1.5", "yesterday", "2023-11-14", "2023-11-14T22:13:21%2B01:00", "18446744073709551616"]
+        {
             refused(&format!("from={bad}"), &format!("from {TIME_RULE}"));
             refused(&format!("to={bad}"), &format!("to {TIME_RULE}"));
         }
