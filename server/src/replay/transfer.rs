@@ -26,6 +26,9 @@ pub enum TransferError {
     /// There is nothing to take out.
     #[error("there is no recording of the room {0:?} in that time")]
     NoRecording(String),
+    /// The time ends before it begins.
+    #[error("--to is before --from")]
+    Backwards,
     /// What is there shall stay.
     #[error("{0} is there already; --force replaces it")]
     Exists(PathBuf),
@@ -82,12 +85,15 @@ pub fn export(
 ) -> Result<Transferred, TransferError> {
     let failed = |error| TransferError::Archive(file.to_owned(), error);
     let none = || TransferError::NoRecording(room.to_owned());
+    if to_ms < from_ms {
+        return Err(TransferError::Backwards);
+    }
     let span = recordings.span(room)?.ok_or_else(none)?;
     if span.last.ms < from_ms || span.first.ms > to_ms.saturating_add(LOOK_AHEAD_MS) {
         return Err(none());
     }
     let mut next = beginning(recordings, room, from_ms)?.unwrap_or(span.first);
-    let header = Header { room: room.to_owned(), ..Header::default() };
+    let header = Header { room: room.to_owned(), options: "{}".into() };
     let mut writer = archive::Writer::new(to, &header).map_err(failed)?;
     let mut done = Transferred::default();
     loop {
@@ -190,9 +196,7 @@ pub fn import(
         }
     }
     table.insert(&batch).map_err(failed)?;
-    table.checkpoint().map_err(failed)?;
-    // Closed, it has no companions that would have to go with it.
-    drop(table);
+    table.seal().map_err(failed)?;
     fs::rename(&begun.0, &kept).map_err(|error| TransferError::File(kept.clone(), error))?;
     sync_folder(&kept).map_err(|error| TransferError::File(kept.clone(), error))?;
     Ok((room.to_string(), done))

@@ -6,3 +6,4 @@ mod naive;
 mod places;
 mod rig;
 mod room;
+mod transfer;
