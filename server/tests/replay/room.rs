@@ -50,7 +50,8 @@ impl Room {
             if step % 10 == 0 {
                 self.hand_over();
             }
-            if step % 50 == 0 {
+            // Amid a chunk, so that some who move in it are gone.
+            if step % 50 == 5 {
                 self.keyframe(false);
             }
             if self.rng.random_range(0..250) == 0 {
@@ -72,7 +73,8 @@ impl Room {
         self.poses.instants_ms.push(self.now_ms);
         let instant = (self.poses.instants_ms.len() - 1) as u16;
         for (member, ..) in &self.members {
-            if self.rng.random_range(0..10) < 7 {
+            // Some hardly move.
+            if self.rng.random_range(0..20) < [14, 1, 2][member.0 as usize % 3] {
                 let mut at = || self.rng.random_range(-50.0..50.0f32);
                 let head = Part { position: [at(), at(), at()], rotation: Rotation::Euler([0.1, 0.2, 0.3]) };
                 let pose = Pose { head, left_hand: None, right_hand: None };
