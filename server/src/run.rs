@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ::http::HeaderMap;
-use engine::journal::NoJournal;
-use engine::{Core, Engine, EngineConfig, RoomDefaults};
+use engine::journal::{Journal, NoJournal};
+use engine::{Clock, Core, Engine, EngineConfig, RoomDefaults};
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 use tokio::runtime::Builder;
@@ -21,6 +21,9 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::drain;
 use crate::http::{Api, ApiParts};
+use crate::journal::RoomJournal;
+use crate::journal::folder::{Folder, HOUR_MS};
+use crate::journal::hours::{Hours, HoursSettings};
 use crate::net::serve::{Body, Services, Site, accept};
 use crate::net::{cores, descriptors, listen};
 use crate::replay::Replays;
@@ -46,6 +49,9 @@ pub enum RunError {
     /// The store cannot be read.
     #[error("cannot read the persistent rooms: {0}")]
     Rooms(#[from] engine::ports::StoreError),
+    /// The folder of replay cannot be used.
+    #[error("cannot keep replay in DATA_DIR: {0}")]
+    Replay(io::Error),
     /// The system gives no thread, runtime or signal.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -78,11 +84,14 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let main = Builder::new_current_thread().enable_all().build()?;
 
     let mut registry = Registry::with_prefix("copresence");
-    let (engine, engine_cores) = Engine::new(engine_config(&config, store.clone()), &mut registry);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let (journal, folder) = journal(&config, &clock, &mut registry)?;
+    let parts = engine_config(&config, store.clone(), journal.clone(), clock);
+    let (engine, engine_cores) = Engine::new(parts, &mut registry);
     let rooms = main.block_on(engine.load_rooms())?;
     let auth = Arc::new(Auth::new(config.jwt_secret.expose().as_bytes()));
     let app = Arc::new(App::new(engine.clone(), auth.clone(), &mut registry));
-    let recordings = Arc::new(SqliteRecordings::in_data_dir(&config.data_dir));
+    let recordings = Arc::new(SqliteRecordings::new(folder));
     let replays = Arc::new(Replays::start(recordings, &mut registry)?);
     let api = Api::new(ApiParts {
         engine: engine.clone(),
@@ -91,6 +100,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         registry: Arc::new(registry),
         store: store.clone(),
         replays,
+        journal: journal.clone(),
         started: Instant::now(),
     });
     let upper = Arc::new(SocketIo::new(app, CONNECT_TIMEOUT));
@@ -112,15 +122,48 @@ pub fn run(config: Config) -> Result<(), RunError> {
         let signal = drain::asked_to_end().await?;
         tracing::info!(signal, "asked to end");
         let end = drain::drain(&engine, &config).await;
-        drain::close_store(store.close(), end).await;
+        let closing = async {
+            if let Some(journal) = journal {
+                journal.close(drain::closed_by(end)).await;
+            }
+        };
+        tokio::join!(drain::close_journal(closing, end), drain::close_store(store.close(), end));
         Ok::<_, RunError>(())
     })?;
     tracing::info!("stopped");
     Ok(())
 }
 
-fn engine_config(config: &Config, store: Arc<SqliteStore>) -> EngineConfig {
+/// What writes down what happens in rooms, unless nothing is to be kept, and the folder that it is read from.
+fn journal(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    registry: &mut Registry,
+) -> Result<(Option<Arc<RoomJournal>>, Arc<Folder>), RunError> {
+    if config.replay_ttl_hours == 0 {
+        // What was imported is there all the same.
+        return Ok((None, Arc::new(Folder::in_data_dir(&config.data_dir))));
+    }
+    let settings =
+        HoursSettings { ttl_ms: config.replay_ttl_hours * HOUR_MS, bytes_max: config.replay_max_bytes };
+    let now_ms = clock.now().as_millis();
+    let hours = Hours::open(&config.data_dir, settings, now_ms, registry).map_err(RunError::Replay)?;
+    let (folder, condition) = (hours.folder(), hours.condition());
+    let journal = RoomJournal::start(config.replay_hz, Box::new(hours), condition, clock.clone(), registry)?;
+    Ok((Some(Arc::new(journal)), folder))
+}
+
+fn engine_config(
+    config: &Config,
+    store: Arc<SqliteStore>,
+    journal: Option<Arc<RoomJournal>>,
+    clock: Arc<dyn Clock>,
+) -> EngineConfig {
     let defaults = RoomDefaults::default();
+    let journal: Arc<dyn Journal> = match journal {
+        Some(journal) => journal,
+        None => Arc::new(NoJournal),
+    };
     EngineConfig {
         cores: config.cores,
         rooms: RoomDefaults {
@@ -130,8 +173,8 @@ fn engine_config(config: &Config, store: Arc<SqliteStore>) -> EngineConfig {
             ..defaults
         },
         store,
-        journal: Arc::new(NoJournal),
-        clock: Arc::new(SystemClock::start()),
+        journal,
+        clock,
     }
 }
 

@@ -49,7 +49,7 @@ impl Run {
             (Awaits::Welcome { member, .. }, Late::Welcome { who, .. }) => assert_eq!(member.0, *who),
             (Awaits::Departure(session, _), Late::Departure { who, .. }) => assert_eq!(session, who),
             (Awaits::Answer(session, _, id), Late::Answer { who, ack, .. }) => {
-                assert_eq!((session, id), (who, ack))
+                assert_eq!((session, id), (who, ack));
             }
             other => panic!("{other:?}"),
         }
@@ -73,7 +73,7 @@ impl Run {
     /// The store has a change, and the journal has lost it.
     pub(super) fn stored_unrecorded(&mut self) {
         let Some((storing, effect)) = self.storing.pop_front() else { return };
-        self.into_store(&effect);
+        self.keep_in_store(&effect);
         if let Some((who, ack, _)) = storing.answer {
             self.truth.answer(who, Some(ack), "storage");
         }
@@ -87,7 +87,7 @@ impl Run {
         for late in &self.truth.late {
             match *late {
                 Late::Departure { who, ack } | Late::Answer { who, ack, .. } => {
-                    assert!(!acked(who, ack), "{late:?}")
+                    assert!(!acked(who, ack), "{late:?}");
                 }
                 Late::Welcome { who, ticket } => {
                     let mut joins = self.truth.late_joins.iter().filter(|(of, ..)| *of == ticket);

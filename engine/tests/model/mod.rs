@@ -6,3 +6,4 @@ mod late;
 pub(crate) mod operation;
 pub(crate) mod run;
 mod truth;
+pub(crate) mod twin;

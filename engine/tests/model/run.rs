@@ -222,7 +222,7 @@ impl Run {
     fn stored(&mut self, ok: bool) {
         let Some((storing, effect)) = self.storing.pop_front() else { return };
         if ok {
-            self.into_store(&effect);
+            self.keep_in_store(&effect);
         } else {
             self.truth.unsaved.insert(storing.id);
         }
@@ -232,7 +232,7 @@ impl Run {
         self.room.stored(effect, ok);
     }
 
-    pub(super) fn into_store(&mut self, effect: &StoreEffect<u64>) {
+    pub(super) fn keep_in_store(&mut self, effect: &StoreEffect<u64>) {
         match effect.write.clone() {
             RoomWrite::PutObject { object, .. } => {
                 self.store.insert(object.id.clone(), object);

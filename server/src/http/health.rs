@@ -14,7 +14,9 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Always 200: whoever is up can tell how it is.
 pub(super) fn health(parts: &ApiParts) -> Response<Body> {
     let store = parts.store.health();
-    let is_degraded = store.last_error.is_some();
+    let is_store_degraded = store.last_error.is_some();
+    let journal = parts.journal.as_ref().map(|journal| journal.health());
+    let is_degraded = is_store_degraded || journal.as_ref().is_some_and(|journal| journal.is_degraded);
     let status = match (parts.engine.is_draining(), is_degraded) {
         (true, _) => "draining",
         (false, true) => "degraded",
@@ -24,7 +26,7 @@ pub(super) fn health(parts: &ApiParts) -> Response<Body> {
     let redis = parts.config.redis_url.as_ref().map_or(json!(false), |_| json!("unused"));
     let mut storage = json!({
         "kind": "sqlite",
-        "status": if is_degraded { "degraded" } else { "healthy" },
+        "status": if is_store_degraded { "degraded" } else { "healthy" },
         "queued": store.queued,
     });
     if let Some(reason) = store.last_error {
@@ -44,6 +46,7 @@ pub(super) fn health(parts: &ApiParts) -> Response<Body> {
         "uptimeSeconds": parts.started.elapsed().as_secs(),
         "cores": parts.config.cores,
         "storage": storage,
+        "replay": journal.map_or_else(|| json!({"status": "off"}), |journal| journal.told),
     }))
 }
 

@@ -30,6 +30,7 @@ use prometheus_client::registry::Registry;
 
 use crate::auth::{Auth, AuthError, Claims};
 use crate::config::Config;
+use crate::journal::RoomJournal;
 use crate::net::serve;
 use crate::replay::Replays;
 use crate::storage::SqliteStore;
@@ -64,6 +65,8 @@ pub struct ApiParts {
     pub store: Arc<SqliteStore>,
     /// What was recorded of rooms.
     pub replays: Arc<Replays>,
+    /// What is written down of rooms, if anything is.
+    pub journal: Option<Arc<RoomJournal>>,
     /// When the server came up.
     pub started: Instant,
 }

@@ -253,3 +253,65 @@ fn backend_error(error: TableError) -> BackendError {
 fn io_error(error: io::Error) -> BackendError {
     BackendError(error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use replay::RecordKind;
+
+    use super::*;
+    use crate::journal::folder::HOUR_MS;
+
+    fn entry(ms: u64, bytes: usize) -> Entry {
+        let payload = vec![1; bytes].into();
+        Entry { room: format!("room-{ms}").into(), id: RecordId::at(ms), kind: RecordKind::Event, payload }
+    }
+
+    #[test]
+    fn a_full_disk_fails_a_batch_as_a_whole_and_passes() {
+        let data = tempfile::tempdir().unwrap();
+        let settings = HoursSettings { ttl_ms: HOUR_MS, bytes_max: u64::MAX };
+        let mut hours = Hours::open(data.path(), settings, 5, &mut Registry::default()).unwrap();
+        hours.write(&[entry(1, 100)]).unwrap();
+        hours.table(Hour(0)).unwrap().limit_pages(64);
+        let batch = [entry(2, 100), entry(3, 1_000_000), entry(4, 100)];
+        for _ in 0..3 {
+            let error = hours.write(&batch).unwrap_err();
+            assert!(error.to_string().contains("full"), "{error}");
+        }
+        assert_eq!(hours.last_id("room-2").unwrap(), None);
+        hours.write(&[entry(5, 100)]).unwrap();
+
+        hours.table(Hour(0)).unwrap().limit_pages(1_000_000);
+        hours.write(&batch).unwrap();
+        let table = hours.table(Hour(0)).unwrap();
+        let written = table.after(0, usize::MAX).unwrap();
+        let order: Vec<_> = written.iter().map(|(_, entry)| entry.id.ms).collect();
+        assert_eq!(order, [1, 5, 2, 3, 4]);
+        assert!(written.iter().all(|(_, entry)| *entry.room == *format!("room-{}", entry.id.ms)));
+        table.remove_through(i64::MAX).unwrap();
+        let left: Vec<_> =
+            table.after(0, 1).unwrap().iter().map(|(row, entry)| (*row, entry.id.ms)).collect();
+        assert_eq!(left, [(5, 4)], "the newest stays");
+        hours.write(&[entry(6, 1)]).unwrap();
+        assert_eq!(hours.table(Hour(0)).unwrap().after(5, 1).unwrap()[0].0, 6);
+    }
+
+    #[test]
+    fn only_hours_that_are_written_to_are_open() {
+        let data = tempfile::tempdir().unwrap();
+        let settings = HoursSettings { ttl_ms: u64::MAX, bytes_max: u64::MAX };
+        let mut hours = Hours::open(data.path(), settings, 5, &mut Registry::default()).unwrap();
+        for hour in 0..6 {
+            hours.tend(hour * HOUR_MS);
+            hours.write(&[entry(hour * HOUR_MS, 1)]).unwrap();
+            assert!(hours.open.len() <= OPEN_MAX);
+        }
+        hours.tend(5 * HOUR_MS);
+        let open: Vec<_> = hours.open.iter().map(|(hour, _)| hour.0).collect();
+        assert_eq!(open, [4, 5]);
+        hours.write(&[entry(8 * HOUR_MS, 1)]).unwrap();
+        hours.tend(5 * HOUR_MS);
+        assert_eq!(hours.open.len(), 3, "a clock that was ahead");
+        assert_eq!(hours.last_id(&format!("room-{}", 8 * HOUR_MS)).unwrap(), Some(RecordId::at(8 * HOUR_MS)));
+    }
+}

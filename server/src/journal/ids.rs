@@ -43,8 +43,11 @@ impl Ids {
         let middle = uses.len() / 2;
         let (_, median, _) = uses.select_nth_unstable(middle);
         let median = *median;
-        // Those of one batch have the same number. If that is nearly all of them, all go.
-        self.last.retain(|_, last| last.used > median);
+        self.last.retain(|_, last| last.used >= median);
+        if self.last.len() >= self.capacity {
+            // All are of one batch.
+            self.last.clear();
+        }
     }
 
     /// Begins a batch: what is used in it is remembered for longer.

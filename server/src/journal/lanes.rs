@@ -37,6 +37,8 @@ struct State {
     awaited: usize,
     pace: Pace,
     closing: Option<Closing>,
+    /// The thread is no more.
+    has_ended: bool,
 }
 
 /// No more is taken.
@@ -107,6 +109,7 @@ impl Lanes {
             awaited: 0,
             pace: Pace::new(pose_hz),
             closing: None,
+            has_ended: false,
         };
         Self {
             state: Mutex::new(state),
@@ -161,9 +164,7 @@ impl Lanes {
                     self.counts.drop(lane, Dropped::Full, dropped);
                 }
                 self.counts.set_waiting(lane, state.lossy.bytes);
-                let is_behind =
-                    state.lossy.bytes * 2 >= LOSSY_BYTES || self.is_backend_behind.load(Ordering::Relaxed);
-                self.set_pose_hz(state.pace.note(at_ms, is_behind));
+                self.keep_pace(&mut state, at_ms);
             }
         }
         let is_much = state.is_much();
@@ -174,7 +175,10 @@ impl Lanes {
         Ok(())
     }
 
-    fn set_pose_hz(&self, hz: u32) {
+    fn keep_pace(&self, state: &mut State, now_ms: u64) {
+        let is_behind =
+            state.lossy.bytes * 2 >= LOSSY_BYTES || self.is_backend_behind.load(Ordering::Relaxed);
+        let hz = state.pace.note(now_ms, is_behind);
         if self.pose_hz.swap(hz, Ordering::Relaxed) != hz {
             self.counts.pose_hz.set(hz.into());
             warn!(hz, "the journal asks for another number of poses a second");
@@ -235,6 +239,10 @@ impl Lanes {
     /// Takes no more. `closed` is told when the thread has ended.
     pub(super) fn close(&self, by: Instant, closed: oneshot::Sender<()>) {
         let mut state = self.state();
+        if state.has_ended {
+            // Who waits hears of it by the drop.
+            return;
+        }
         match &mut state.closing {
             Some(closing) => closing.closed.push(closed),
             None => state.closing = Some(Closing { by, closed: vec![closed] }),
@@ -258,6 +266,7 @@ impl Lanes {
             self.counts.drop(lane, Dropped::Closed, lost);
             self.counts.set_waiting(lane, 0);
         }
+        state.has_ended = true;
         // Also one that has panicked takes no more.
         let closing = state.closing.get_or_insert_with(|| Closing { by: Instant::now(), closed: Vec::new() });
         // Whoever waits is told by the drop as well.
@@ -268,6 +277,11 @@ impl Lanes {
 
     pub(super) fn note_backend(&self, is_behind: bool) {
         self.is_backend_behind.store(is_behind, Ordering::Relaxed);
+    }
+
+    /// The time is now this: rates recover also when no poses come.
+    pub(super) fn note_time(&self, now_ms: u64) {
+        self.keep_pace(&mut self.state(), now_ms);
     }
 
     /// Notes how a write went. Only a change is logged: a full disk fails every write until somebody has made room.

@@ -17,7 +17,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 
 use super::backend::Entry;
-use format::{check_format, check_log, corrupt, damage, migrate, read_id, read_record, signed};
+use format::{check_ends, check_format, check_log, corrupt, damage, migrate, read_id, read_record, signed};
 
 pub(super) use format::checksum;
 
@@ -123,7 +123,7 @@ impl Table {
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
         migrate(&mut connection)?;
         let table = Self { connection, numbers: HashMap::new() };
-        table.check_ends()?;
+        check_ends(&table.connection)?;
         table.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         Ok(table)
     }
@@ -396,23 +396,6 @@ impl Table {
             Err(error) if error.is_damage() => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    /// Looks at both ends of every tree.
-    ///
-    /// # Errors
-    /// [`TableError`]
-    fn check_ends(&self) -> Result<(), TableError> {
-        for sql in [
-            "SELECT length(payload) FROM records ORDER BY row LIMIT 1",
-            "SELECT length(payload) FROM records ORDER BY row DESC LIMIT 1",
-            "SELECT row FROM records INDEXED BY ids ORDER BY room, ms, seq LIMIT 1",
-            "SELECT row FROM records INDEXED BY ids ORDER BY room DESC, ms DESC, seq DESC LIMIT 1",
-            "SELECT count(id) FROM rooms",
-        ] {
-            self.connection.query_row(sql, [], |row| row.get::<_, i64>(0)).optional()?;
-        }
-        Ok(())
     }
 }
 

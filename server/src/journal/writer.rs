@@ -64,7 +64,10 @@ impl Writer {
                     self.write(&mut batch);
                 }
                 Task::Close(by) => {
-                    if batch.waiting.is_empty() || !self.write(&mut batch) || Instant::now() >= by {
+                    if Instant::now() >= by {
+                        self.give_up(&mut batch);
+                    }
+                    if batch.waiting.is_empty() || !self.write(&mut batch) {
                         break;
                     }
                 }
@@ -75,8 +78,10 @@ impl Writer {
 
     fn tend_if_due(&mut self) {
         if Instant::now() >= self.tend_at {
-            self.backend.tend(self.clock.now().as_millis());
+            let now_ms = self.clock.now().as_millis();
+            self.backend.tend(now_ms);
             self.lanes.note_backend(self.backend.is_behind());
+            self.lanes.note_time(now_ms);
             // Counted from the end: looking after may take a while.
             self.tend_at = Instant::now() + TEND;
         }
@@ -166,6 +171,9 @@ impl Writer {
     }
 
     fn give_up(&mut self, batch: &mut Batch) {
+        if batch.waiting.is_empty() && batch.entries.is_empty() {
+            return;
+        }
         let kinds = batch.waiting.iter().map(|waiting| waiting.record.content.kind());
         let reliable: Vec<_> = kinds
             .chain(batch.entries.iter().map(|entry| entry.kind))

@@ -99,6 +99,7 @@ impl Walk {
             types: query.types,
             users: (!query.users.is_empty()).then(|| query.users.iter().cloned().collect()),
             hz: query.hz,
+            ..Filter::default()
         };
         let has_limit = query.limit.is_some() || bytes_max < usize::MAX;
         Ok(Some(Self {

@@ -171,6 +171,8 @@ async fn health_tells_how_the_server_is() {
         assert!(health[count].is_u64(), "{count}");
     }
     assert_eq!((&health["cores"], &health["storage"]["status"]), (&json!(1), &json!("healthy")));
+    assert_eq!((&health["replay"]["status"], &health["replay"]["poseHz"]), (&json!("healthy"), &json!(10)));
+    assert_eq!(health["replay"]["reliable"], json!({"waitingBytes": 0, "dropped": 0}));
     // An object needs a room: the store refuses it.
     let orphan = RoomWrite::PutObject {
         room: "none".into(),
@@ -194,6 +196,8 @@ async fn health_tells_how_the_server_is() {
     site.post("/api/rooms", &token, json!({"roomId": "a"}))
         .await
         .check_error(503, "the server is restarting");
+    let unrecorded = Site::with(&[("REPLAY_TTL_HOURS", "0")]);
+    assert_eq!(unrecorded.fetch("/api/health").await.json()["replay"], json!({"status": "off"}));
     let with_redis = Site::with(&[("REDIS_URL", "redis://localhost")]);
     assert_eq!(with_redis.fetch("/api/health").await.json()["redis"], "unused");
 }

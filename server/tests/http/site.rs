@@ -1,12 +1,13 @@
 //! A server without sockets.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use engine::journal::NoJournal;
-use engine::{Core, Engine, EngineConfig, RoomDefaults};
+use engine::journal::{Journal, NoJournal};
+use engine::{Clock, Core, Engine, EngineConfig, RoomDefaults};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Body;
@@ -16,6 +17,9 @@ use server::auth::Auth;
 use server::clock::SystemClock;
 use server::config::Config;
 use server::http::{Api, ApiParts};
+use server::journal::RoomJournal;
+use server::journal::folder::HOUR_MS;
+use server::journal::hours::{Hours, HoursSettings};
 use server::replay::Replays;
 use server::replay::sqlite::SqliteRecordings;
 use server::storage::SqliteStore;
@@ -53,6 +57,13 @@ impl Answer {
         assert_eq!(self.header("content-type"), "application/json");
         assert_eq!(self.header("access-control-allow-origin"), "*");
     }
+}
+
+fn journal(data: &Path, registry: &mut Registry, clock: Arc<dyn Clock>) -> RoomJournal {
+    let settings = HoursSettings { ttl_ms: HOUR_MS, bytes_max: u64::MAX };
+    let hours = Hours::open(data, settings, clock.now().as_millis(), registry).unwrap();
+    let condition = hours.condition();
+    RoomJournal::start(10, Box::new(hours), condition, clock, registry).unwrap()
 }
 
 impl Site {
@@ -94,9 +105,14 @@ impl Site {
             tick_hz: config.tick_hz,
             ..RoomDefaults::default()
         };
-        let clock = Arc::new(SystemClock::start());
-        let settings =
-            EngineConfig { cores: 1, rooms, store: store.clone(), journal: Arc::new(NoJournal), clock };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let journal = (config.replay_ttl_hours > 0)
+            .then(|| Arc::new(journal(&data.path().join("data"), &mut registry, clock.clone())));
+        let recorder: Arc<dyn Journal> = match journal.clone() {
+            Some(journal) => journal,
+            None => Arc::new(NoJournal),
+        };
+        let settings = EngineConfig { cores: 1, rooms, store: store.clone(), journal: recorder, clock };
         let (engine, cores) = Engine::new(settings, &mut registry);
         let recordings = Arc::new(SqliteRecordings::in_data_dir(&data.path().join("data")));
         let replays = Arc::new(Replays::start(recordings, &mut registry).unwrap());
@@ -107,6 +123,7 @@ impl Site {
             registry: Arc::new(registry),
             store: store.clone(),
             replays,
+            journal: journal.clone(),
             started: Instant::now(),
         });
         Self { api, engine, store, _cores: cores, _data: data }

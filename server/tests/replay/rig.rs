@@ -95,6 +95,7 @@ impl Rig {
             config: Arc::new(config),
             registry: Arc::new(registry),
             store,
+            journal: None,
             replays: replays.clone(),
             started: Instant::now(),
         });

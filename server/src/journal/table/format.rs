@@ -6,9 +6,9 @@ use std::path::Path;
 use bytes::Bytes;
 use replay::{RecordId, RecordKind, StoredRecord};
 use rusqlite::types::Type;
-use rusqlite::{Connection, Row, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior};
 
-use super::TableError;
+use super::{PAGE_BYTES, TableError};
 
 /// Step *n* leads from format *n* to *n* + 1. A step that was released is never changed.
 const MIGRATIONS: [&str; 1] = ["
@@ -85,13 +85,15 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), TableError> {
     Ok(transaction.commit()?)
 }
 
-/// SQLite throws the log of an empty file away, though all that there is may be in it.
+/// SQLite throws the log of a file away that it takes for empty, though all that there is may be in it.
 pub(super) fn check_log(path: &Path) -> Result<(), TableError> {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");
     let length = |path: &Path| fs::metadata(path).map(|metadata| metadata.len()).ok();
     match (length(path), length(log.as_ref())) {
-        (Some(0), Some(1..)) => Err(corrupt("it is empty, and its log is not".into())),
+        (Some(length), Some(1..)) if length < PAGE_BYTES as u64 => {
+            Err(corrupt("its beginning is gone, and its log is not".into()))
+        }
         _ => Ok(()),
     }
 }
@@ -100,4 +102,18 @@ pub(super) fn check_log(path: &Path) -> Result<(), TableError> {
 pub(super) fn corrupt(what: String) -> TableError {
     let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
     rusqlite::Error::SqliteFailure(code, Some(what)).into()
+}
+
+/// Looks at both ends of every tree.
+pub(super) fn check_ends(connection: &Connection) -> Result<(), TableError> {
+    for sql in [
+        "SELECT length(payload) FROM records ORDER BY row LIMIT 1",
+        "SELECT length(payload) FROM records ORDER BY row DESC LIMIT 1",
+        "SELECT row FROM records INDEXED BY ids ORDER BY room, ms, seq LIMIT 1",
+        "SELECT row FROM records INDEXED BY ids ORDER BY room DESC, ms DESC, seq DESC LIMIT 1",
+        "SELECT count(id) FROM rooms",
+    ] {
+        connection.query_row(sql, [], |row| row.get::<_, i64>(0)).optional()?;
+    }
+    Ok(())
 }
