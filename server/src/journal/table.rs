@@ -4,6 +4,7 @@
 //! ids finds those of one room. Every row has a checksum, because SQLite has none.
 
 mod format;
+mod seal;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -326,16 +327,6 @@ impl Table {
     /// [`TableError`]
     pub fn checkpoint(&self) -> Result<(), TableError> {
         Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
-    }
-
-    /// Closes a file that nobody will write any more. It is all that there is, and stays so while it is read: there
-    /// are no companions that would have to go where it goes.
-    ///
-    /// # Errors
-    /// [`TableError`]
-    pub fn seal(self) -> Result<(), TableError> {
-        self.checkpoint()?;
-        Ok(self.connection.pragma_update(None, "journal_mode", "DELETE")?)
     }
 
     /// Reads the file's structure through, which takes as long as reading all of it.
