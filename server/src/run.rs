@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use ::http::HeaderMap;
 use engine::journal::{Journal, NoJournal};
 use engine::{Clock, Core, Engine, EngineConfig, RoomDefaults};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 use tokio::runtime::Builder;
@@ -23,10 +22,12 @@ use crate::config::Config;
 use crate::drain;
 use crate::http::{Api, ApiParts};
 use crate::journal::RoomJournal;
-use crate::journal::folder::HOUR_MS;
+use crate::journal::folder::{Folder, HOUR_MS};
 use crate::journal::hours::{Hours, HoursSettings};
 use crate::net::serve::{Body, Services, Site, accept};
 use crate::net::{cores, descriptors, listen};
+use crate::replay::Replays;
+use crate::replay::sqlite::SqliteRecordings;
 use crate::storage::{OpenError, SqliteStore};
 use crate::transport::{SocketIo, TransportConfig};
 
@@ -84,18 +85,21 @@ pub fn run(config: Config) -> Result<(), RunError> {
 
     let mut registry = Registry::with_prefix("copresence");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-    let journal = journal(&config, &clock, &mut registry)?;
+    let (journal, folder) = journal(&config, &clock, &mut registry)?;
     let parts = engine_config(&config, store.clone(), journal.clone(), clock);
     let (engine, engine_cores) = Engine::new(parts, &mut registry);
     let rooms = main.block_on(engine.load_rooms())?;
     let auth = Arc::new(Auth::new(config.jwt_secret.expose().as_bytes()));
     let app = Arc::new(App::new(engine.clone(), auth.clone(), &mut registry));
+    let recordings = Arc::new(SqliteRecordings::new(folder));
+    let replays = Arc::new(Replays::start(recordings, &mut registry)?);
     let api = Api::new(ApiParts {
         engine: engine.clone(),
         auth,
         config: config.clone(),
         registry: Arc::new(registry),
         store: store.clone(),
+        replays,
         journal: journal.clone(),
         started: Instant::now(),
     });
@@ -130,22 +134,23 @@ pub fn run(config: Config) -> Result<(), RunError> {
     Ok(())
 }
 
-/// What writes down what happens in rooms, unless nothing is to be kept.
+/// What writes down what happens in rooms, unless nothing is to be kept, and the folder that it is read from.
 fn journal(
     config: &Config,
     clock: &Arc<dyn Clock>,
     registry: &mut Registry,
-) -> Result<Option<Arc<RoomJournal>>, RunError> {
+) -> Result<(Option<Arc<RoomJournal>>, Arc<Folder>), RunError> {
     if config.replay_ttl_hours == 0 {
-        return Ok(None);
+        // What was imported is there all the same.
+        return Ok((None, Arc::new(Folder::in_data_dir(&config.data_dir))));
     }
     let settings =
         HoursSettings { ttl_ms: config.replay_ttl_hours * HOUR_MS, bytes_max: config.replay_max_bytes };
     let now_ms = clock.now().as_millis();
     let hours = Hours::open(&config.data_dir, settings, now_ms, registry).map_err(RunError::Replay)?;
-    let condition = hours.condition();
+    let (folder, condition) = (hours.folder(), hours.condition());
     let journal = RoomJournal::start(config.replay_hz, Box::new(hours), condition, clock.clone(), registry)?;
-    Ok(Some(Arc::new(journal)))
+    Ok((Some(Arc::new(journal)), folder))
 }
 
 fn engine_config(
@@ -222,7 +227,7 @@ async fn or_abort(work: impl Future<Output = ()>) {
 
 impl Site for Api {
     async fn answer(&self, request: ::http::Request<Incoming>) -> ::http::Response<Body> {
-        self.handle(request).await.map(BodyExt::boxed_unsync)
+        self.handle(request).await
     }
 
     fn is_open(&self) -> bool {

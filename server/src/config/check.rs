@@ -166,7 +166,7 @@ fn jwt_secret(given: Option<String>, environment: Environment) -> Result<(Secret
 }
 
 /// The text of the URL is never part of the message: it may hold a password.
-fn redis_url(text: String) -> Result<Secret, ConfigError> {
+pub(super) fn redis_url(text: String) -> Result<Secret, ConfigError> {
     let uri = text.parse::<Uri>().ok();
     let scheme = uri.as_ref().and_then(Uri::scheme_str);
     let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
