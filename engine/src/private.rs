@@ -29,7 +29,18 @@ impl PrivateRoom {
 pub struct Stage {
     room: Arc<RoomShared>,
     engine: Arc<Inner>,
-    gone: oneshot::Receiver<()>,
+}
+
+/// The viewer's departure from a private room, to be waited for.
+#[derive(Debug)]
+pub struct Departure(oneshot::Receiver<()>);
+
+impl Departure {
+    /// Waits until the viewer has gone.
+    pub async fn wait(self) {
+        // Nothing is ever sent: the other end is dropped.
+        let _ = self.0.await;
+    }
 }
 
 /// The viewer of a private room has gone, and the room with it.
@@ -72,7 +83,7 @@ impl Engine {
         recorded: Recorded,
         core: usize,
         opening: Vec<Step>,
-    ) -> Result<(PrivateRoom, Stage), ClientError> {
+    ) -> Result<(PrivateRoom, Stage, Departure), ClientError> {
         let inner = &self.0;
         if inner.is_draining() {
             return Err(draining());
@@ -91,7 +102,7 @@ impl Engine {
         inner.private_rooms.fetch_add(1, Ordering::Relaxed);
         let place = PrivatePlace { opening, shard, engine: inner.clone(), _present: present };
         let lease = Lease::private(&room, place);
-        Ok((PrivateRoom(lease), Stage { room, engine: inner.clone(), gone }))
+        Ok((PrivateRoom(lease), Stage { room, engine: inner.clone() }, Departure(gone)))
     }
 
     /// How many private rooms there are.
@@ -101,6 +112,11 @@ impl Engine {
 }
 
 impl Stage {
+    /// The room.
+    pub fn room(&self) -> &Arc<RoomShared> {
+        &self.room
+    }
+
     /// How many ticks a second the room has at present.
     pub fn tick_hz(&self) -> u32 {
         self.room.tick_hz()
@@ -116,14 +132,6 @@ impl Stage {
         let message = ShardMessage::Play { room: self.room.clone(), steps, done };
         self.engine.shards[self.room.shard].mailbox.send(message).await.map_err(|_| ViewerGone)?;
         carried_out.await.map_err(|_| ViewerGone)
-    }
-
-    /// Waits until the viewer has gone. May be waited for again.
-    pub async fn viewer_gone(&mut self) {
-        if !self.gone.is_terminated() {
-            // Never sent: it is dropped.
-            let _ = (&mut self.gone).await;
-        }
     }
 }
 

@@ -19,6 +19,8 @@ use crate::ports::{CloseReason, Outbox};
 use crate::room::{AckId, Command, SessionId, User, error_packet};
 use crate::shard::ShardMessage;
 
+pub use past::Standing;
+
 /// A member's way to its pose slot.
 #[derive(Debug)]
 pub(crate) struct Membership {
