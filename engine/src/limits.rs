@@ -76,7 +76,7 @@ pub const MAX_DEFERRED: usize = 20_000;
 pub const STORE_RETRY: Duration = Duration::from_secs(1);
 
 /// Steps that a private room's driver may hand over at once. It hands over no more before these are carried out.
-pub const MAX_PLAY_STEPS: usize = 2_048;
+pub const MAX_PLAY_STEPS: usize = 16_384;
 
 /// Who may be in a private room, its viewer included: more than fit into any other. Above: who comes is not shown.
 pub const MAX_PRIVATE_USERS: usize = 60_001;

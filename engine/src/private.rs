@@ -105,6 +105,11 @@ impl Engine {
         Ok((PrivateRoom(lease), Stage { room, engine: inner.clone() }, Departure(gone)))
     }
 
+    /// The options of a room that nobody has chosen any for.
+    pub fn default_options(&self) -> RoomOptions {
+        self.0.defaults.options()
+    }
+
     /// How many private rooms there are.
     pub fn private_room_count(&self) -> usize {
         self.0.private_rooms.load(Ordering::Relaxed)
