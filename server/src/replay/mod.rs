@@ -1,3 +1,4 @@
 //! What was written down, read back.
 
+pub mod playback;
 pub mod recordings;

@@ -3,31 +3,22 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
+use engine::Stage;
 use engine::limits::MAX_PLAY_STEPS;
 use engine::private::ViewerGone;
 use engine::room::{AckId, Step, error_packet, ok_packet};
-use engine::Stage;
-use protocol::Outgoing;
 use protocol::error::ClientError;
 use protocol::playback::{Control, Replay, ReplayState};
-use replay::MemberId;
+use protocol::{Outgoing, Pose};
+use replay::{Action, MemberId, What, World};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::find::{Found, find};
 use super::reader::{Reader, Source};
-use super::scene::{Disguise, Scene, Shown};
-use super::{PlaybackMetrics, unreadable};
+use super::steps::{self, Disguise};
+use super::{MAX_EVENTS_PER_PUSH, MAX_STEP, MIN_LOOP, PlaybackMetrics, STALL, unreadable};
 use crate::replay::recordings::ReadError;
-
-/// Events that go to the room in one tick, without poses. More wait for the next, and the clock waits with them.
-pub const MAX_EVENTS_PER_PUSH: usize = 1_024;
-
-/// The least time from one beginning to the next of a part that is played again and again.
-pub const MIN_LOOP: Duration = Duration::from_secs(1);
-
-/// Reading that takes longer stops the playback's clock.
-const STALL: Duration = Duration::from_millis(100);
 
 /// The part of a recording that is played, both ends included, in Unix ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,15 +34,17 @@ pub(super) struct Driver {
     disguise: Disguise,
     metrics: PlaybackMetrics,
     /// How everything stands in the room.
-    scene: Scene,
+    world: World,
     reader: Reader,
     clock: Clock,
     looping: bool,
     /// When the part began last.
     began: Instant,
     ended: bool,
-    /// It is known that what comes next has been deleted or not.
+    /// It is known whether the rest has been deleted.
     end_is_known: bool,
+    /// The clock was read, and the room does not know it all yet.
+    is_behind: bool,
     /// What the room is still to be told.
     queue: VecDeque<Step>,
 }
@@ -72,8 +65,8 @@ impl Clock {
     fn settle(&mut self, end: f64) {
         let now = Instant::now();
         if !self.is_paused {
-            let passed_ms = now.duration_since(self.at).as_secs_f64() * 1_000.0;
-            self.position = (self.position + passed_ms * self.speed).min(end);
+            let passed = now.duration_since(self.at).min(MAX_STEP);
+            self.position = (self.position + passed.as_secs_f64() * 1_000.0 * self.speed).min(end);
         }
         self.at = now;
     }
@@ -96,7 +89,7 @@ impl Driver {
         let mut found = locate(&source, part, part.from_ms, &metrics).await.map_err(|_| unreadable())?;
         let now = Instant::now();
         Ok(Self {
-            scene: std::mem::take(&mut found.scene),
+            world: std::mem::take(&mut found.world),
             reader: Reader::new(source.clone(), found),
             source,
             part,
@@ -112,6 +105,7 @@ impl Driver {
             began: now,
             ended: false,
             end_is_known: false,
+            is_behind: false,
             queue: VecDeque::new(),
         })
     }
@@ -122,7 +116,7 @@ impl Driver {
 
     /// What the viewer finds.
     pub(super) fn opening(&self) -> Vec<Step> {
-        Scene::default().steps_to(&self.scene, &self.disguise)
+        steps::between(&World::default(), &self.world, &self.disguise)
     }
 
     /// Plays until it is dropped, or the viewer goes.
@@ -136,7 +130,7 @@ impl Driver {
         self.began = due;
         self.tell_state();
         loop {
-            let has_more = !self.queue.is_empty() || self.is_running();
+            let has_more = !self.queue.is_empty() || self.is_behind || self.is_running();
             tokio::select! {
                 biased;
                 () = sleep_until(due), if has_more => {
@@ -175,6 +169,10 @@ impl Driver {
     async fn advance(&mut self) {
         let end = self.part.to_ms as f64;
         self.clock.settle(end);
+        self.is_behind = false;
+        if self.ended {
+            return;
+        }
         let began = Instant::now();
         if let Err(ReadError(_)) = self.play_to(self.clock.position).await {
             self.metrics.failed_reads.inc();
@@ -183,32 +181,40 @@ impl Driver {
         if began.elapsed() > STALL {
             self.clock.at = Instant::now();
         }
-        if self.clock.position >= end || self.is_cut_off().await {
+        if self.clock.position >= end {
             self.at_end().await;
+        } else if self.is_cut_off().await {
+            self.end();
         }
     }
 
     async fn play_to(&mut self, position: f64) -> Result<(), ReadError> {
-        let mut moves: HashMap<MemberId, Step> = HashMap::new();
+        let mut moves: HashMap<MemberId, Pose> = HashMap::new();
         let mut events = 0;
         while events < MAX_EVENTS_PER_PUSH {
             let Some(moment) = self.reader.next(position as u64).await? else { break };
-            match self.scene.play(&moment, &self.disguise) {
-                Shown::Move(member, pose) => {
-                    moves.insert(member, Step::Move(member, pose));
+            self.world.apply(&moment);
+            match &moment.what {
+                What::Move { member, pose, .. } => {
+                    moves.insert(*member, *pose);
                 }
-                Shown::Steps(steps) => {
+                What::Event { member, action, .. } => {
+                    if matches!(action, Action::Join { .. } | Action::Leave) {
+                        // Where it was before it came or went is no more of interest.
+                        moves.remove(member);
+                    }
                     events += 1;
-                    self.queue.extend(steps);
+                    self.queue.extend(steps::of_moment(&moment, &self.world, &self.disguise));
                 }
+                What::Gap => {}
             }
             if events == MAX_EVENTS_PER_PUSH {
                 // There may be more of this moment. The clock waits for what comes after it.
                 self.clock.set((moment.at_ms as f64).max(self.part.from_ms as f64));
             }
         }
-        // Of each member the newest only, as in any tick. A pose of one that has gone is left out by the room.
-        self.queue.extend(moves.into_values());
+        // Of each member the newest only, as in any tick.
+        self.queue.extend(moves.into_iter().map(|(member, pose)| Step::Move(member, pose)));
         Ok(())
     }
 
@@ -270,11 +276,14 @@ impl Driver {
         let sought = match seek {
             Some(time) => self.seek(time).await.map_err(|ReadError(_)| unreadable()),
             // What is shown is what the state says.
-            None if self.queue.is_empty() && !self.ended => {
+            None if self.queue.is_empty() => {
                 self.advance().await;
                 Ok(())
             }
-            None => Ok(()),
+            None => {
+                self.is_behind = true;
+                Ok(())
+            }
         };
         self.tell_state();
         let state = self.state();
@@ -289,9 +298,9 @@ impl Driver {
     /// Goes to another moment of the part.
     async fn seek(&mut self, time_ms: u64) -> Result<(), ReadError> {
         let mut found = locate(&self.source, self.part, time_ms, &self.metrics).await?;
-        let scene = std::mem::take(&mut found.scene);
-        self.queue.extend(self.scene.steps_to(&scene, &self.disguise));
-        self.scene = scene;
+        let world = std::mem::take(&mut found.world);
+        self.queue.extend(steps::between(&self.world, &world, &self.disguise));
+        self.world = world;
         self.reader = Reader::new(self.source.clone(), found);
         self.clock.set(time_ms as f64);
         (self.ended, self.end_is_known) = (false, false);

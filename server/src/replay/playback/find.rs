@@ -3,11 +3,12 @@
 use std::vec::IntoIter;
 
 use replay::timeline::LOOK_AHEAD_MS;
-use replay::{Content, Keyframe, Moment, Objects, RecordId, RecordKind, StoredRecord, Timeline, decode};
+use replay::{
+    Content, Keyframe, Moment, Objects, RecordId, RecordKind, StoredRecord, Timeline, World, decode,
+};
 
 use super::READ_AHEAD_BYTES;
 use super::reader::filter;
-use super::scene::Scene;
 use crate::replay::recordings::{ReadError, Recordings};
 
 /// Keyframes that cannot be read, before it is given up to find a good one.
@@ -26,7 +27,7 @@ const OBJECTS_PAGES_MAX: usize = 64;
 /// A moment of a recording, and how it goes on from there.
 pub(super) struct Found {
     /// How everything stood.
-    pub(super) scene: Scene,
+    pub(super) world: World,
     pub(super) timeline: Timeline,
     /// What was read beyond that moment.
     pub(super) page: IntoIter<StoredRecord>,
@@ -49,19 +50,19 @@ pub(super) fn find(
     to_ms: u64,
 ) -> Result<Found, ReadError> {
     let until_ms = to_ms.saturating_add(LOOK_AHEAD_MS);
-    let (scene, next, from_ms) = match keyframe(recordings, room, at_ms)? {
+    let (world, next, from_ms) = match keyframe(recordings, room, at_ms)? {
         Some((id, taken_ms, keyframe)) => {
             let objects = objects(recordings, room, &keyframe, id)?;
-            let scene = Scene::from_keyframe(&keyframe, objects.as_deref().unwrap_or("[]"));
-            (scene, id, taken_ms)
+            let objects = objects.as_deref().unwrap_or("[]");
+            (World::from_keyframe(&keyframe, objects).unwrap_or_default(), id, taken_ms)
         }
         None => {
             let from_ms = at_ms.saturating_sub(WITHOUT_KEYFRAME_MS);
-            (Scene::default(), RecordId::at(from_ms), from_ms)
+            (World::default(), RecordId::at(from_ms), from_ms)
         }
     };
     let mut found = Found {
-        scene,
+        world,
         timeline: Timeline::new(filter(from_ms, to_ms)),
         page: Vec::new().into_iter(),
         next,
@@ -82,7 +83,7 @@ impl Found {
                     self.peeked = Some(moment);
                     return Ok(());
                 }
-                Some(moment) => self.scene.apply(&moment),
+                Some(moment) => self.world.apply(&moment),
                 None if self.is_over => return Ok(()),
                 None => match self.page.next() {
                     Some(record) => self.timeline.push(&record),

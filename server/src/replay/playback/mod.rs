@@ -6,11 +6,12 @@
 mod driver;
 mod find;
 mod reader;
-mod scene;
 mod start;
+mod steps;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use engine::room::AckId;
 use engine::{Engine, Session, SessionId};
@@ -36,6 +37,19 @@ pub const MAX_READS: usize = 4;
 
 /// About how many encoded bytes a playback reads at once. It reads the next as many while it plays these.
 pub const READ_AHEAD_BYTES: usize = 256 * 1024;
+
+/// Events that a playback hands to its room in one tick, without poses. More wait for the next, and the clock with them.
+pub const MAX_EVENTS_PER_PUSH: usize = 1_024;
+
+/// The least time from one beginning to the next of a part that is played again and again.
+pub const MIN_LOOP: Duration = Duration::from_secs(1);
+
+/// The most that a playback's clock goes on at once, however long its core was busy with something else: what it has
+/// missed is then played late rather than all at once.
+pub const MAX_STEP: Duration = Duration::from_secs(2);
+
+/// Reading that takes longer stops a playback's clock meanwhile.
+pub const STALL: Duration = Duration::from_millis(100);
 
 /// All playbacks of the server.
 pub struct Playbacks {

@@ -63,7 +63,9 @@ impl Reader {
     pub(super) fn new(source: Source, found: Found) -> Self {
         let Found { timeline, page, next, peeked, is_over, until_ms, .. } = found;
         let mut reader = Self { source, until_ms, next, timeline, page, ahead: None, peeked, is_over };
-        reader.read_ahead();
+        if !reader.is_over {
+            reader.read_ahead();
+        }
         reader
     }
 
@@ -116,9 +118,7 @@ impl Reader {
     fn read_ahead(&mut self) {
         let (source, next, until_ms) = (self.source.clone(), self.next, self.until_ms);
         self.ahead = Some(tokio::spawn(async move {
-            source
-                .read(move |recordings, room| recordings.page(room, next, until_ms, READ_AHEAD_BYTES))
-                .await
+            source.read(move |recordings, room| recordings.page(room, next, until_ms, READ_AHEAD_BYTES)).await
         }));
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::driver::{Driver, Part};
 use super::reader::Source;
-use super::scene::Disguise;
+use super::steps::Disguise;
 use super::{Playbacks, unreadable};
 
 /// What a client wants to watch, and how.
@@ -37,11 +37,7 @@ pub(super) async fn start(playbacks: Arc<Playbacks>, session: Arc<Session>, wish
 }
 
 /// The part that there is, and its beginning.
-async fn prepare(
-    playbacks: &Arc<Playbacks>,
-    session: &Session,
-    wish: &Wish,
-) -> Result<Driver, ClientError> {
+async fn prepare(playbacks: &Arc<Playbacks>, session: &Session, wish: &Wish) -> Result<Driver, ClientError> {
     let source = Source {
         room: wish.room.clone(),
         recordings: playbacks.recordings.clone(),
