@@ -15,7 +15,7 @@ use tokio::time::{Instant, timeout};
 use crate::script::{Truth, socket_id, user_id, without};
 
 /// What it may take until something has been told, however busy the machine is. On a paused clock it takes no time.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 /// How near a pose comes: what a chunk and a frame together may be off.
 const POSITION_ERROR_M: f32 = 0.003;
 const ROTATION_ERROR: f32 = 0.02;

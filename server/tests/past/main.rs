@@ -25,8 +25,8 @@ const SAMPLE_MS: u64 = 100;
 #[tokio::test(start_paused = true)]
 async fn a_recording_is_seen_as_it_was_at_any_speed() {
     let script = Script::eventful();
-    for (speed, encoding) in [0.25, 1.0, 8.0].into_iter().flat_map(|speed| ENCODINGS.map(|one| (speed, one)))
-    {
+    let fast = [1.0, 8.0].into_iter().flat_map(|speed| ENCODINGS.map(|encoding| (speed, encoding)));
+    for (speed, encoding) in fast.chain([(0.25, "json")]) {
         let mut world = World::new(script.records());
         let mut client = world.connect();
         let replay = json!({ "from": BEGIN_MS - 1_000, "to": BEGIN_MS + 1_000_000, "speed": speed });

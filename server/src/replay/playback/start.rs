@@ -43,11 +43,10 @@ async fn prepare(playbacks: &Arc<Playbacks>, session: &Session, wish: &Wish) -> 
         recordings: playbacks.recordings.clone(),
         reads: playbacks.reads.clone(),
     };
-    let part = effective(&source, &wish.replay).await.map_err(|error| {
+    let part = effective(&source, &wish.replay).await.inspect_err(|error| {
         if error.code == ErrorCode::Storage {
             playbacks.metrics.failed_reads.inc();
         }
-        error
     })?;
     let disguise = Disguise::of(&session.user().socket_id);
     Driver::open(source, part, wish.replay, disguise, playbacks.metrics.clone()).await
