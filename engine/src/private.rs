@@ -72,7 +72,7 @@ impl std::fmt::Debug for PrivatePlace {
 
 impl Engine {
     /// A private room of that id, which may be any other room's too, on the core of its viewer. `opening` is what its
-    /// viewer finds. Of `options`, how many may be in it and whether it is persistent do not count.
+    /// viewer finds. Of `options`, how many may be in it and whether it is stored or recorded do not count.
     ///
     /// # Errors
     /// `draining` if the engine is going down.
@@ -91,6 +91,7 @@ impl Engine {
         let options = RoomOptions {
             max_users: MAX_PRIVATE_USERS,
             persistent: false,
+            record: false,
             password: None,
             ..options.clone()
         };

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ::http::HeaderMap;
+use engine::journal::NoJournal;
 use engine::{Core, Engine, EngineConfig, RoomDefaults};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -125,6 +126,7 @@ fn engine_config(config: &Config, store: Arc<SqliteStore>) -> EngineConfig {
             ..defaults
         },
         store,
+        journal: Arc::new(NoJournal),
         clock: Arc::new(SystemClock::start()),
     }
 }

@@ -98,12 +98,12 @@ pub(super) fn ids_json(user: &User) -> Box<str> {
 }
 
 /// What others are told of `changes`.
-pub(super) fn user_updated(user: &User, changes: &Members) -> Outgoing {
+pub(super) fn user_update(user: &User, changes: &Members) -> Members {
     let mut update = Members::default();
     update.set("id", json_string(&user.id));
     update.set("socketId", json_string(&user.socket_id));
     update.merge(changes);
-    Outgoing::event("user-updated", &update)
+    update
 }
 
 impl<S: Clone> Room<S> {
@@ -197,7 +197,7 @@ impl<S: Clone> Room<S> {
         let Some(slot) = self.ghosts.slots.get(&id) else { return };
         let Some(ghost) = self.ghosts.by_slot.get_mut(slot) else { return };
         ghost.profile.merge(changes);
-        let packet = user_updated(&ghost.user, changes);
+        let packet = Outgoing::event("user-updated", &user_update(&ghost.user, changes));
         self.tell(packet, true);
     }
 

@@ -53,7 +53,8 @@ async fn rooms_are_made_and_listed() {
     assert_eq!(rooms.header("x-total-count"), "1");
     let expected = json!([{"id": "lobby", "users": 0, "maxUsers": 8, "created": created, "persistent": true,
                            "tickHz": 30, "currentTickHz": 30, "viewRadius": null, "viewPeriods": [1, 2, 4, 8],
-                           "viewBudget": 65_536, "passwordRequired": false}]);
+                           "viewBudget": 65_536, "passwordRequired": false, "record": true,
+                           "recordMessages": false}]);
     assert_eq!(rooms.json(), expected);
     let stored = site.store.rooms().await.unwrap();
     assert_eq!((stored.len(), &*stored[0].id, stored[0].created_ms), (1, "lobby", created));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use engine::journal::NoJournal;
 use engine::{Core, Engine, EngineConfig, RoomDefaults};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -92,7 +93,8 @@ impl Site {
             ..RoomDefaults::default()
         };
         let clock = Arc::new(SystemClock::start());
-        let settings = EngineConfig { cores: 1, rooms, store: store.clone(), clock };
+        let settings =
+            EngineConfig { cores: 1, rooms, store: store.clone(), journal: Arc::new(NoJournal), clock };
         let (engine, cores) = Engine::new(settings, &mut registry);
         let api = Api::new(ApiParts {
             engine: engine.clone(),
