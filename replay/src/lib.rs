@@ -4,6 +4,7 @@
 //! chunks of about a second, and keyframes that say how everything stands, so that reading may begin anywhere. Nothing
 //! here knows a clock, a disk or a network.
 
+pub mod archive;
 mod chunk;
 mod codec;
 mod id;

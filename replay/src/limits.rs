@@ -16,3 +16,7 @@ pub const CHUNK_INSTANTS_MAX: usize = 1_024;
 pub const CHUNK_SAMPLES_MAX: usize = 1 << 18;
 /// Milliseconds from a chunk's first instant to its last.
 pub const CHUNK_SPAN_MAX_MS: u64 = 4_000;
+/// Bytes of an encoded record. The largest is a keyframe that does not get smaller by compression.
+pub const RECORD_BYTES_MAX: usize = KEYFRAME_BYTES_MAX + 64;
+/// Bytes of what an archive says of its room.
+pub const ARCHIVE_OPTIONS_BYTES_MAX: usize = 64 * 1024;

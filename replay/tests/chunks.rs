@@ -1,5 +1,7 @@
 //! Chunks of poses: what comes back is what went in, within the precision that is promised, and small.
 
+use std::f32::consts::{FRAC_PI_2, PI};
+
 use proptest::collection::{btree_map, btree_set};
 use proptest::option;
 use proptest::prelude::*;
@@ -74,7 +76,7 @@ fn rotation() -> impl Strategy<Value = Rotation> {
         prop_oneof![
             3 => -3.2f32..3.2,
             1 => -10_000.0f32..10_000.0,
-            1 => prop::sample::select(&[0.0f32, 1.570_796_4, -1.570_796_4, 3.141_592_7][..]),
+            1 => prop::sample::select(&[0.0f32, FRAC_PI_2, -FRAC_PI_2, PI][..]),
         ]
     };
     let quaternion = [-1.0f32..1.0, -1.0f32..1.0, -1.0f32..1.0, -1.0f32..1.0]

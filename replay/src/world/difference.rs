@@ -1,9 +1,11 @@
 //! What leads from one state to another.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use protocol::members::json_number;
+use protocol::members::json_string;
 use protocol::{Members, Pose};
+use serde_json::value::RawValue;
 
 use super::{Member, Object, World, members_json};
 use crate::{MemberId, Who};
@@ -111,26 +113,31 @@ pub fn difference(old: &World, new: &World) -> Vec<Step> {
 }
 
 /// Members are numbered anew when a process opens a room.
-fn is_same_user(a: &Member, b: &Member) -> bool {
-    // An update cannot take anything away.
-    a.who == b.who && has_all_names(&b.user, &a.user)
+fn is_same_user(old: &Member, new: &Member) -> bool {
+    old.who == new.who && has_all_names(&new.user, &old.user)
 }
 
 fn can_become(old: &Object, new: &Object) -> bool {
     old.owner == new.owner && has_all_names(&new.members, &old.members)
 }
 
+/// An update cannot take a name away.
 fn has_all_names(members: &Members, names: &Members) -> bool {
-    names.iter().all(|(name, _)| members.value(name).is_some())
+    let members = by_name(members);
+    names.iter().all(|(name, _)| members.contains_key(name))
+}
+
+/// A search per name would let two objects of thousands of names cost their product.
+fn by_name(members: &Members) -> HashMap<&str, &RawValue> {
+    members.iter().collect()
 }
 
 fn change_member(id: MemberId, old: &Member, new: &Member, steps: &mut Vec<Step>) {
     let who = &new.who;
-    if let Some(mut update) = changed(&old.user, &new.user) {
-        for name in ["socketId", "id"] {
-            put_first(name, &new.user, &mut update);
-        }
-        steps.push(Step::UserUpdate { member: id, who: who.clone(), update: members_json(&update) });
+    let changed = changed(&old.user, &new.user);
+    if !changed.is_empty() {
+        let names = [("id", &*who.user_json), ("socketId", &*who.socket_json)];
+        steps.push(Step::UserUpdate { member: id, who: who.clone(), update: update_json(&names, &changed) });
     }
     if old.pose != new.pose {
         steps.push(Step::Move { member: id, who: who.clone(), pose: new.pose });
@@ -138,34 +145,26 @@ fn change_member(id: MemberId, old: &Member, new: &Member, steps: &mut Vec<Step>
 }
 
 fn change_object(id: &str, old: &Object, new: &Object, steps: &mut Vec<Step>) {
-    let update = changed(&old.members, &new.members);
-    if update.is_none() && old.version == new.version {
-        return;
+    let changed = changed(&old.members, &new.members);
+    if !changed.is_empty() || old.version != new.version {
+        let names = [("id", id), ("version", &new.version.to_string())];
+        steps.push(Step::ObjectUpdate { id: id.to_owned(), update: update_json(&names, &changed) });
     }
-    let mut version = Members::default();
-    version.set("version", json_number(new.version));
-    let mut update = update.unwrap_or_default();
-    put_first("version", &version, &mut update);
-    put_first("id", &new.members, &mut update);
-    steps.push(Step::ObjectUpdate { id: id.to_owned(), update: members_json(&update) });
 }
 
-/// The members of `new` that are not so in `old`; `None` if there is none.
-fn changed(old: &Members, new: &Members) -> Option<Members> {
-    let mut update = Members::default();
-    for (name, value) in new.iter() {
-        if old.value(name).is_none_or(|before| before.get() != value.get()) {
-            update.set(name, value.to_owned());
-        }
-    }
-    (!update.is_empty()).then_some(update)
+/// The members of `new` that are not so in `old`.
+fn changed<'a>(old: &Members, new: &'a Members) -> Vec<(&'a str, &'a RawValue)> {
+    let old = by_name(old);
+    let is_other =
+        |(name, value): &(&str, &RawValue)| old.get(name).is_none_or(|before| before.get() != value.get());
+    new.iter().filter(is_other).collect()
 }
 
-/// Puts the member `name` of `from` in front of `members`.
-fn put_first(name: &str, from: &Members, members: &mut Members) {
-    let Some(value) = from.value(name) else { return };
-    let mut first = Members::default();
-    first.set(name, value.to_owned());
-    first.merge(members);
-    *members = first;
+/// One object of `first`, whose values are JSON, and `changed`.
+fn update_json(first: &[(&str, &str)], changed: &[(&str, &RawValue)]) -> String {
+    let first = first.iter().copied();
+    let all = first.chain(changed.iter().map(|(name, value)| (*name, value.get())));
+    let members: Vec<String> =
+        all.map(|(name, value)| format!("{}:{value}", json_string(name).get())).collect();
+    format!("{{{}}}", members.join(","))
 }
