@@ -69,11 +69,22 @@ impl Client {
         self.next_ack
     }
 
+    /// Sends an event that wants no answer.
+    pub(crate) fn tell(&self, event: &str, payload: &Value) {
+        self.connection.handle_text(&format!("2{}", json!([event, payload])));
+    }
+
     /// Sends an event and waits for the answer.
     pub(crate) async fn call(&mut self, event: &str, payload: &Value) -> Value {
         let ack = self.send(event, payload);
         self.until(|inbox| inbox.acks.contains_key(&ack)).await;
-        self.inbox().acks[&ack].clone()
+        let mut inbox = self.inbox();
+        let answer = inbox.acks[&ack].clone();
+        if event == "object-create" && answer["ok"] == true {
+            // Of what it has made itself it is told nothing else.
+            inbox.objects.insert(payload["id"].to_string(), payload.clone());
+        }
+        answer
     }
 
     /// Waits until what it was told is as `is_so` wants it.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod client;
+mod live;
 mod recording;
 mod refusals;
 mod script;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::journal::{Journal, NoJournal};
 use engine::ports::NoStore;
 use engine::{Clock, Engine, EngineConfig, RoomDefaults, Time};
 use prometheus_client::registry::Registry;
@@ -15,7 +16,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::client::{Client, pass};
-use crate::recording::Memory;
+use crate::recording::{Memory, MemoryJournal};
 
 pub(crate) const ROOM: &str = "lobby";
 pub(crate) const ENCODINGS: [&str; 3] = ["json", "batch", "binary"];
@@ -41,12 +42,24 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// A server on which these records are all that there is, and there will be no more.
     pub(crate) fn new(records: Vec<StoredRecord>) -> Self {
+        Self::with_journal(Memory::new(ROOM, records), |_| Arc::new(NoJournal))
+    }
+
+    /// A server that writes down what happens.
+    pub(crate) fn recording() -> Self {
+        Self::with_journal(Memory::new(ROOM, Vec::new()), |recordings| Arc::new(MemoryJournal(recordings)))
+    }
+
+    fn with_journal(recordings: Memory, journal: impl FnOnce(Arc<Memory>) -> Arc<dyn Journal>) -> Self {
+        let recordings = Arc::new(recordings);
         let mut registry = Registry::default();
         let config = EngineConfig {
             cores: CORES,
             rooms: RoomDefaults::default(),
             store: Arc::new(NoStore),
+            journal: journal(recordings.clone()),
             clock: Arc::new(RuntimeClock(Instant::now())),
         };
         let (engine, cores) = Engine::new(config, &mut registry);
@@ -56,7 +69,6 @@ impl World {
         }
         let auth = Arc::new(Auth::new(SECRET));
         let token = auth.login("ada", engine.now().as_millis() / 1000).unwrap().token;
-        let recordings = Arc::new(Memory::new(ROOM, records));
         let playbacks = Playbacks::new(engine.clone(), recordings.clone(), &mut registry);
         let app = App::new(engine.clone(), auth, &mut registry).with_playbacks(playbacks.clone());
         Self { engine, playbacks, recordings, app: Arc::new(app), token, connected: 0 }
