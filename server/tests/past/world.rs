@@ -36,8 +36,8 @@ pub(crate) struct World {
     pub(crate) engine: Engine,
     pub(crate) playbacks: Arc<Playbacks>,
     pub(crate) recordings: Arc<Memory>,
+    auth: Arc<Auth>,
     app: Arc<App>,
-    token: String,
     connected: usize,
 }
 
@@ -68,15 +68,17 @@ impl World {
             tokio::spawn(core.fanout.run());
         }
         let auth = Arc::new(Auth::new(SECRET));
-        let token = auth.login("ada", engine.now().as_millis() / 1000).unwrap().token;
         let playbacks = Playbacks::new(engine.clone(), recordings.clone(), &mut registry);
-        let app = App::new(engine.clone(), auth, &mut registry).with_playbacks(playbacks.clone());
-        Self { engine, playbacks, recordings, app: Arc::new(app), token, connected: 0 }
+        let app = App::new(engine.clone(), auth.clone(), &mut registry).with_playbacks(playbacks.clone());
+        Self { engine, playbacks, recordings, auth, app: Arc::new(app), connected: 0 }
     }
 
+    /// A client of a new user.
     pub(crate) fn connect(&mut self) -> Client {
         self.connected += 1;
-        Client::connect(&self.app, &self.token, self.connected % CORES)
+        let now_s = self.engine.now().as_millis() / 1000;
+        let login = self.auth.login(&format!("visitor {}", self.connected), now_s).unwrap();
+        Client::connect(&self.app, &login.token, self.connected % CORES)
     }
 
     /// A new client that watches this part.
