@@ -124,6 +124,20 @@ async fn it_stands_still_goes_on_and_changes_its_speed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_last_pose_is_shown_whatever_else_happens_in_that_moment() {
+    let mut script = Script::eventful();
+    // Somebody takes its last step, and renames itself in the same tick.
+    script.still_ms = 4_100;
+    let mut world = World::new(script.records());
+    let part = json!({ "from": BEGIN_MS + 2_000, "to": BEGIN_MS + 6_000, "speed": 8 });
+    let client = world.watch("json", part).await;
+    client.until(|inbox| inbox.states.last().is_some_and(|state| state["ended"] == true)).await;
+    pass(A_MOMENT).await;
+    client.assert_sees(&script.truth(6_000));
+    world.close([client]).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_part_is_played_again_and_again() {
     let script = Script::eventful();
     let mut world = World::new(script.records());
@@ -172,6 +186,10 @@ async fn nothing_is_left_of_those_who_have_gone() {
     assert_eq!((world.playbacks.count(), world.engine.private_room_count()), (30, 30));
     assert_eq!(world.engine.rooms().len(), 0, "nobody finds them");
     pass(Duration::from_secs(10)).await;
+    // A playback that does nothing notices too.
+    for client in clients.iter_mut().skip(15) {
+        client.call("replay-pause", &json!({})).await;
+    }
     for (index, client) in clients.iter_mut().enumerate() {
         let answer = match index % 4 {
             0 => client.call("leave-room", &json!({})).await,

@@ -14,7 +14,6 @@ pub(crate) const BEGIN_MS: u64 = 1_699_999_200_000 + 1_800_000;
 /// Between two samples of a pose.
 const SAMPLE_MS: u64 = 100;
 const CHUNK_MS: u64 = 1_000;
-pub(crate) const KEYFRAME_MS: u64 = 30_000;
 /// How much later than it happens something is written down.
 const DELAY_MS: u64 = 7;
 
@@ -23,6 +22,10 @@ pub(crate) struct Script {
     pub(crate) events: Vec<(u64, u64, Action)>,
     /// When it ends, in ms from its beginning.
     pub(crate) length_ms: u64,
+    /// From when on everybody stands still.
+    pub(crate) still_ms: u64,
+    /// Between two keyframes.
+    keyframe_ms: u64,
 }
 
 /// How everything stands at a moment.
@@ -125,7 +128,7 @@ impl Script {
             (38_000, 2, message(2, &json!("bye"))),
             (39_000, 2, Action::Leave),
         ];
-        Self { events, length_ms: 40_000 }
+        Self { events, length_ms: 40_000, still_ms: 40_000, keyframe_ms: 5_000 }
     }
 
     /// So many people who are in for so long, an event every ten seconds.
@@ -133,16 +136,16 @@ impl Script {
         let mut events: Vec<(u64, u64, Action)> =
             (0..people).map(|member| (1_000 + member, member, join(member))).collect();
         for at_ms in (10_000..length_ms).step_by(10_000) {
-            let (member, version) = (at_ms / 10_000 % people, at_ms / 20_000);
+            let (member, version) = (at_ms / 10_000 % people, at_ms / 40_000);
             events.push(match at_ms {
                 10_000 => (at_ms, member, create(&json!("lamp"), 1, "red")),
-                _ if at_ms.is_multiple_of(20_000) => {
+                _ if at_ms.is_multiple_of(40_000) => {
                     (at_ms, member, update(&json!("lamp"), 1 + version, &json!({ "colour": at_ms })))
                 }
                 _ => (at_ms, member, message(member, &json!(at_ms))),
             });
         }
-        Self { events, length_ms }
+        Self { events, length_ms, still_ms: length_ms, keyframe_ms: 30_000 }
     }
 
     /// How everything stands when all that happened by `at_ms` has happened.
@@ -164,7 +167,7 @@ impl Script {
             for (at, member, action) in walk.go_to(at_ms.saturating_sub(1)) {
                 records.event(*at, *member, action);
             }
-            if at_ms.is_multiple_of(KEYFRAME_MS) {
+            if at_ms.is_multiple_of(self.keyframe_ms) {
                 let stand = walk.stand(at_ms.saturating_sub(1));
                 records.put(at_ms, at_ms, Content::Keyframe(keyframe(at_ms, &stand, &mut all_since)));
             }
@@ -173,7 +176,8 @@ impl Script {
                 records.event(*at, *member, action);
             }
             let is_there = |member: &u64| walk.truth.users.contains_key(member);
-            let moved: Vec<u64> = there.into_iter().filter(is_there).collect();
+            let moves = |member: &u64| at_ms <= self.still_ms && is_there(member);
+            let moved: Vec<u64> = there.into_iter().filter(moves).collect();
             if !moved.is_empty() {
                 let instant = chunk.instants_ms.len() as u16;
                 chunk.instants_ms.push(BEGIN_MS + at_ms);
@@ -243,6 +247,7 @@ impl Records {
 /// A way through a script.
 struct Walk<'a> {
     left: &'a [(u64, u64, Action)],
+    still_ms: u64,
     truth: Truth,
     /// When each member came.
     since: BTreeMap<u64, u64>,
@@ -250,7 +255,12 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(script: &'a Script) -> Self {
-        Self { left: &script.events, truth: Truth::default(), since: BTreeMap::new() }
+        Self {
+            left: &script.events,
+            still_ms: script.still_ms,
+            truth: Truth::default(),
+            since: BTreeMap::new(),
+        }
     }
 
     /// What happens from here until then.
@@ -268,7 +278,7 @@ impl<'a> Walk<'a> {
     fn stand(&self, at_ms: u64) -> Truth {
         let mut truth = self.truth.clone();
         for member in truth.users.keys() {
-            let sample = at_ms / SAMPLE_MS;
+            let sample = at_ms.min(self.still_ms) / SAMPLE_MS;
             let is_sampled = sample * SAMPLE_MS > self.since[member];
             truth.poses.insert(*member, if is_sampled { pose(*member, sample) } else { Pose::INITIAL });
         }
