@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use crate::codec::{self, Decoder};
 use crate::{
-    Action, Content, Event, Filter, Keyframe, MemberId, Moment, PoseSample, Record, RecordKind, StoredRecord,
-    Types, What, Who,
+    Action, Content, Event, Filter, Keyframe, MemberId, Moment, PoseSample, RecordKind, StoredRecord, Types,
+    What, Who,
 };
 
 mod names;
@@ -175,20 +175,19 @@ impl Timeline {
 
     /// A chunk's turn has come.
     fn unseal(&mut self, payload: &[u8], epoch: u32) -> Option<What> {
-        match self.decoder.decode(RecordKind::Poses, payload) {
-            Ok(Record { content: Content::Poses(poses), .. }) => {
-                let bytes = size_of_val(&poses.samples[..]);
-                let chunk = Chunk::new(poses, epoch);
-                if let Some(first_ms) = chunk.next_ms() {
-                    self.wait(first_ms, Rank::Move, bytes, Body::Chunk(Box::new(chunk)));
-                }
-                None
-            }
-            _ => {
-                self.counts.damaged += 1;
-                Some(What::Gap)
-            }
+        let until_ms = self.filter.only_last_moves.then_some(self.filter.to_ms);
+        let poses =
+            codec::open(RecordKind::Poses, payload).and_then(|sealed| self.decoder.poses(&sealed, until_ms));
+        let Ok(poses) = poses else {
+            self.counts.damaged += 1;
+            return Some(What::Gap);
+        };
+        let bytes = size_of_val(&poses.samples[..]);
+        let chunk = Chunk::new(poses, epoch);
+        if let Some(first_ms) = chunk.next_ms() {
+            self.wait(first_ms, Rank::Move, bytes, Body::Chunk(Box::new(chunk)));
         }
+        None
     }
 
     fn event(&mut self, at_ms: u64, bytes: usize, event: Event) {

@@ -6,7 +6,7 @@ use protocol::{Part, Pose, Rotation};
 use replay::timeline::{Counts, LOOK_AHEAD_MS};
 use replay::{
     Action, Content, Event, Filter, Keyframe, MemberId, Moment, Objects, PoseSample, PoseSamples, Record,
-    RecordId, StoredRecord, Timeline, Types, What, encode, json,
+    RecordId, StoredRecord, Timeline, Types, What, World, encode, json,
 };
 
 const START_MS: u64 = 1_700_000_000_000;
@@ -181,6 +181,23 @@ fn time_types_and_users_are_filtered() {
     assert!(!timeline.is_over());
     timeline.push(&delete(1_101 + LOOK_AHEAD_MS, 1, 1));
     assert!(timeline.is_over());
+}
+
+#[test]
+fn the_last_moves_are_enough_to_know_how_everything_stands() {
+    let records = recording();
+    for to in [0, 100, 399, 400, 401, 500, 1_000, 1_100, 1_299, 1_300, 1_499, 2_000] {
+        let filter = |only_last_moves| Filter { to_ms: START_MS + to, only_last_moves, ..Filter::default() };
+        let world = |only_last_moves| {
+            let mut world = World::default();
+            let (moments, _) = moments(filter(only_last_moves), &records);
+            moments.iter().for_each(|moment| world.apply(moment));
+            (world.members().values().map(|member| member.to_json()).collect::<Vec<_>>(), moments.len())
+        };
+        let ((all, count), (last, fewer)) = (world(false), world(true));
+        assert_eq!(all, last, "at {to}");
+        assert!(fewer <= count && (to < 400 || fewer < count), "{fewer} of {count} at {to}");
+    }
 }
 
 #[test]
