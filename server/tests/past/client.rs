@@ -206,7 +206,7 @@ impl Inbox {
                 self.poses.remove(&socket);
             }
             "user-updated" => {
-                extend(self.users.get_mut(payload["socketId"].as_str().unwrap()).unwrap(), &payload)
+                extend(self.users.get_mut(payload["socketId"].as_str().unwrap()).unwrap(), &payload);
             }
             "object-created" => drop(self.objects.insert(payload["id"].to_string(), payload.clone())),
             "object-updated" => extend(self.objects.get_mut(&payload["id"].to_string()).unwrap(), &payload),

@@ -62,12 +62,25 @@ async fn a_meeting_is_seen_again_as_it_was() {
         client.until(is_over).await;
     }
     pass(A_MOMENT).await;
+    compare(&people, &watching);
+    world.close(people.into_iter().chain(watching)).await;
+    // What is played is not recorded once more.
+    let recorded = world.recordings.count();
+    let client = world.watch("json", json!({ "from": 0, "speed": 8 })).await;
+    client.until(is_over).await;
+    assert_eq!(client.inbox().users.len(), 1, "all have gone");
+    assert_eq!(world.recordings.count(), recorded);
+    world.close([client]).await;
+}
+
+/// What those saw who were there, and those who watch.
+fn compare(people: &[Client], watching: &[Client]) {
     // Whoever came first saw everything but what it did itself, and that the second one did.
     let [first, second] = [0, 1].map(|index| people[index].inbox());
     let own = |inbox: &Inbox, told: &(String, Value)| {
         told.1["socketId"] == inbox.sid.as_str() || told.1["from"] == inbox.sid.as_str()
     };
-    for client in &watching {
+    for client in watching {
         let inbox = client.inbox();
         let [live_objects, live_users] = [&second.objects, &second.users].map(|map| map.len());
         assert!(live_objects > 0 && live_users == 2);
@@ -88,13 +101,4 @@ async fn a_meeting_is_seen_again_as_it_was() {
             assert!(seen.any(|seen| seen == told), "{told:?} was not told, or not in its turn");
         }
     }
-    drop((first, second));
-    world.close(people.into_iter().chain(watching)).await;
-    // What is played is not recorded once more.
-    let recorded = world.recordings.count();
-    let client = world.watch("json", json!({ "from": 0, "speed": 8 })).await;
-    client.until(is_over).await;
-    assert_eq!(client.inbox().users.len(), 1, "all have gone");
-    assert_eq!(world.recordings.count(), recorded);
-    world.close([client]).await;
 }

@@ -98,15 +98,15 @@ fn a_seek_in_a_long_recording_reads_little_of_it() {
     let hours = std::env::var("PAST_HOURS").ok().map(|hours| hours.parse::<f64>().unwrap());
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().start_paused(hours.is_none()).build().unwrap();
-    runtime.block_on(seek_about(hours.unwrap_or(0.1)));
+    println!("{}", runtime.block_on(seek_about(hours.unwrap_or(0.1))));
 }
 
-async fn seek_about(hours: f64) {
+async fn seek_about(hours: f64) -> String {
     let length_ms = (hours * 36_000.0) as u64 * SAMPLE_MS;
     let script = Script::long(50, length_ms);
     let records = script.records();
     let bytes: usize = records.iter().map(|record| record.payload.len()).sum();
-    println!("{hours} h: {} records, {bytes} bytes", records.len());
+    let size = format!("{hours} h, {} records of {bytes} bytes", records.len());
     let mut world = World::new(records);
     let mut client = world.watch("binary", json!({ "from": BEGIN_MS })).await;
     client.call("replay-pause", &json!({})).await;
@@ -127,6 +127,10 @@ async fn seek_about(hours: f64) {
         }
     }
     took.sort();
-    println!("a seek took {:?} in the median, {:?} at most", took[took.len() / 2], took[took.len() - 1]);
     client.disconnect();
+    format!(
+        "{size}: a seek took {:?} in the median, {:?} at most",
+        took[took.len() / 2],
+        took[took.len() - 1]
+    )
 }

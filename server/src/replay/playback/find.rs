@@ -1,14 +1,14 @@
 //! How everything stood at some moment of a recording.
 
+use std::collections::VecDeque;
 use std::vec::IntoIter;
 
 use replay::timeline::LOOK_AHEAD_MS;
 use replay::{
-    Content, Keyframe, Moment, Objects, RecordId, RecordKind, StoredRecord, Timeline, World, decode,
+    Content, Filter, Keyframe, Moment, Objects, RecordId, RecordKind, StoredRecord, Timeline, World, decode,
 };
 
 use super::READ_AHEAD_BYTES;
-use super::reader::filter;
 use crate::replay::recordings::{ReadError, Recordings};
 
 /// Keyframes that cannot be read, before it is given up to find a good one.
@@ -28,12 +28,14 @@ const OBJECTS_PAGES_MAX: usize = 64;
 pub(super) struct Found {
     /// How everything stood.
     pub(super) world: World,
+    /// What comes after it.
     pub(super) timeline: Timeline,
-    /// What was read beyond that moment.
+    /// What the timeline has given already.
+    pub(super) ready: VecDeque<Moment>,
+    /// What was read and not yet looked into.
     pub(super) page: IntoIter<StoredRecord>,
     /// Where the page after that begins.
     pub(super) next: RecordId,
-    pub(super) peeked: Option<Moment>,
     pub(super) is_over: bool,
     pub(super) until_ms: u64,
 }
@@ -49,7 +51,6 @@ pub(super) fn find(
     at_ms: u64,
     to_ms: u64,
 ) -> Result<Found, ReadError> {
-    let until_ms = to_ms.saturating_add(LOOK_AHEAD_MS);
     let (world, next, from_ms) = match keyframe(recordings, room, at_ms)? {
         Some((id, taken_ms, keyframe)) => {
             let objects = objects(recordings, room, &keyframe, id)?;
@@ -61,36 +62,47 @@ pub(super) fn find(
             (World::default(), RecordId::at(from_ms), from_ms)
         }
     };
+    // Of what leads to the moment only where everybody was last is of interest, of what follows everything.
+    let before = Filter { from_ms, to_ms: at_ms, only_last_moves: true, ..Filter::default() };
+    let after = Filter { from_ms: at_ms + 1, to_ms, ..Filter::default() };
     let mut found = Found {
         world,
-        timeline: Timeline::new(filter(from_ms, to_ms)),
+        timeline: Timeline::new(after),
+        ready: VecDeque::new(),
         page: Vec::new().into_iter(),
         next,
-        peeked: None,
         is_over: false,
-        until_ms,
+        until_ms: to_ms.saturating_add(LOOK_AHEAD_MS),
     };
-    found.go_to(recordings, room, at_ms)?;
+    found.go_on_to(Timeline::new(before), recordings, room)?;
     Ok(found)
 }
 
 impl Found {
-    /// Lets everything happen that has happened by `at_ms`.
-    fn go_to(&mut self, recordings: &dyn Recordings, room: &str, at_ms: u64) -> Result<(), ReadError> {
-        loop {
-            match self.timeline.next() {
-                Some(moment) if moment.at_ms > at_ms => {
-                    self.peeked = Some(moment);
-                    return Ok(());
+    /// Lets everything happen that `before` tells of.
+    fn go_on_to(
+        &mut self,
+        mut before: Timeline,
+        recordings: &dyn Recordings,
+        room: &str,
+    ) -> Result<(), ReadError> {
+        while !before.is_over() && !self.is_over {
+            match self.page.next() {
+                Some(record) => {
+                    before.push(&record);
+                    self.timeline.push(&record);
                 }
-                Some(moment) => self.world.apply(&moment),
-                None if self.is_over => return Ok(()),
-                None => match self.page.next() {
-                    Some(record) => self.timeline.push(&record),
-                    None => self.turn_page(recordings, room)?,
-                },
+                None => self.turn_page(recordings, room)?,
             }
+            if self.is_over {
+                before.finish();
+            }
+            while let Some(moment) = before.next() {
+                self.world.apply(&moment);
+            }
+            self.ready.extend(std::iter::from_fn(|| self.timeline.next()));
         }
+        Ok(())
     }
 
     fn turn_page(&mut self, recordings: &dyn Recordings, room: &str) -> Result<(), ReadError> {

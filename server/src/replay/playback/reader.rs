@@ -1,9 +1,10 @@
 //! Where a playback's moments come from: pages of records, read a little ahead.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::vec::IntoIter;
 
-use replay::{Filter, Moment, RecordId, StoredRecord, Timeline};
+use replay::{Moment, RecordId, StoredRecord, Timeline};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
@@ -53,16 +54,16 @@ pub(super) struct Reader {
     page: IntoIter<StoredRecord>,
     /// The page that is being read.
     ahead: Option<JoinHandle<Result<Vec<StoredRecord>, ReadError>>>,
-    /// The next moment, if it is known: it is not yet its time.
-    peeked: Option<Moment>,
+    /// What the timeline has given, and whose time has not come.
+    ready: VecDeque<Moment>,
     is_over: bool,
 }
 
 impl Reader {
     /// Goes on where `found` ends.
     pub(super) fn new(source: Source, found: Found) -> Self {
-        let Found { timeline, page, next, peeked, is_over, until_ms, .. } = found;
-        let mut reader = Self { source, until_ms, next, timeline, page, ahead: None, peeked, is_over };
+        let Found { timeline, ready, page, next, is_over, until_ms, .. } = found;
+        let mut reader = Self { source, until_ms, next, timeline, page, ahead: None, ready, is_over };
         if !reader.is_over {
             reader.read_ahead();
         }
@@ -75,11 +76,11 @@ impl Reader {
     /// [`ReadError`]
     pub(super) async fn next(&mut self, until_ms: u64) -> Result<Option<Moment>, ReadError> {
         loop {
-            if self.peeked.is_none() {
-                self.peeked = self.timeline.next();
+            if self.ready.is_empty() {
+                self.ready.extend(self.timeline.next());
             }
-            if self.peeked.is_some() || self.is_over {
-                return Ok(self.peeked.take_if(|moment| moment.at_ms <= until_ms));
+            if !self.ready.is_empty() || self.is_over {
+                return Ok(self.ready.pop_front_if(|moment| moment.at_ms <= until_ms));
             }
             match self.page.next() {
                 Some(record) => self.timeline.push(&record),
@@ -90,7 +91,7 @@ impl Reader {
 
     /// Whether there is nothing more to come.
     pub(super) fn is_over(&self) -> bool {
-        self.is_over && self.peeked.is_none()
+        self.is_over && self.ready.is_empty()
     }
 
     async fn turn_page(&mut self) -> Result<(), ReadError> {
@@ -129,9 +130,4 @@ impl Drop for Reader {
             ahead.abort();
         }
     }
-}
-
-/// What a playback wants of a recording.
-pub(super) fn filter(from_ms: u64, to_ms: u64) -> Filter {
-    Filter { from_ms, to_ms, ..Filter::default() }
 }
