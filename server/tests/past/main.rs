@@ -12,7 +12,7 @@ mod world;
 
 use std::time::Duration;
 
-use client::{is_near, pass};
+use client::{Inbox, is_near, pass};
 use protocol::Pose;
 use script::{BEGIN_MS, Script, socket_id};
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ async fn a_recording_is_seen_as_it_was_at_any_speed() {
             json!({ "time": from, "from": from, "to": to, "speed": speed, "paused": false, "ended": false });
         client.until(|inbox| !inbox.states.is_empty()).await;
         assert_eq!(client.inbox().states[0], first);
-        let end = |inbox: &client::Inbox| inbox.states.last().is_some_and(|state| state["ended"] == true);
+        let end = |inbox: &Inbox| inbox.states.last().is_some_and(|state| state["ended"] == true);
         while !end(&client.inbox()) {
             pass(Duration::from_secs(1)).await;
             assert!(began.elapsed() < Duration::from_secs(200), "it should have ended");
@@ -51,24 +51,28 @@ async fn a_recording_is_seen_as_it_was_at_any_speed() {
         pass(A_MOMENT).await;
         let (from_ms, to_ms) = (from - BEGIN_MS, to - BEGIN_MS);
         client.assert_sees(&script.truth(to_ms));
-        let inbox = client.inbox();
+        assert_eq!(client.inbox().states.len(), 2);
         let last =
             json!({ "time": to, "from": from, "to": to, "speed": speed, "paused": false, "ended": true });
-        assert_eq!(inbox.states, [first, last]);
-        assert_eq!(inbox.told, script.told(from_ms, to_ms), "{speed} {encoding}");
-        let due = script.events.iter().map(|(at, ..)| (at - from_ms) as f64 / 1_000.0 / speed);
-        for (told, due) in inbox.told_at.iter().zip(due) {
-            let late = told.duration_since(began).as_secs_f64() - due;
-            assert!((-0.1..0.2).contains(&late), "{speed} {encoding}: due after {due} s, {late} s late");
-        }
-        check_poses(&inbox, &script, speed, encoding);
-        drop(inbox);
+        assert_eq!(client.inbox().states[1], last);
+        check_told(&client.inbox(), &script, (from_ms, to_ms), speed, began);
+        check_poses(&client.inbox(), &script, speed, encoding);
         world.close([client]).await;
     }
 }
 
+/// All that was told then was told again, in its time.
+fn check_told(inbox: &Inbox, script: &Script, (from_ms, to_ms): (u64, u64), speed: f64, began: Instant) {
+    assert_eq!(inbox.told, script.told(from_ms, to_ms), "at {speed}");
+    let due = script.events.iter().map(|(at, ..)| (at - from_ms) as f64 / 1_000.0 / speed);
+    for (told, due) in inbox.told_at.iter().zip(due) {
+        let late = told.duration_since(began).as_secs_f64() - due;
+        assert!((-0.1..0.2).contains(&late), "at {speed}: due after {due} s, {late} s late");
+    }
+}
+
 /// Everybody was shown wherever it was recorded, in order; where ticks are too few for that, somewhere of these.
-fn check_poses(inbox: &client::Inbox, script: &Script, speed: f64, encoding: &str) {
+fn check_poses(inbox: &Inbox, script: &Script, speed: f64, encoding: &str) {
     assert_eq!(inbox.ticks.map(|ticks| ticks > 0), ENCODINGS.map(|one| one == encoding));
     for member in 1..=5 {
         let is_in = |sample: &u64| {
