@@ -1,6 +1,7 @@
 //! What was written down, read back.
 
 pub mod command;
+pub mod playback;
 pub mod query;
 pub mod readers;
 pub mod recordings;
