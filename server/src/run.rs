@@ -25,6 +25,7 @@ use crate::net::serve::{Body, Services, Site, accept};
 use crate::net::{cores, descriptors, listen};
 use crate::storage::{OpenError, SqliteStore};
 use crate::transport::{SocketIo, TransportConfig};
+use crate::workers::{StartError, Workers};
 
 /// The path of Socket.IO.
 const SOCKET_IO_PATH: &str = "/socket.io";
@@ -44,6 +45,9 @@ pub enum RunError {
     /// The store cannot be read.
     #[error("cannot read the persistent rooms: {0}")]
     Rooms(#[from] engine::ports::StoreError),
+    /// There are workers, but no way to call them.
+    #[error(transparent)]
+    Workers(#[from] StartError),
     /// The system gives no thread, runtime or signal.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -79,13 +83,15 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let (engine, engine_cores) = Engine::new(engine_config(&config, store.clone()), &mut registry);
     let rooms = main.block_on(engine.load_rooms())?;
     let auth = Arc::new(Auth::new(config.jwt_secret.expose().as_bytes()));
-    let app = Arc::new(App::new(engine.clone(), auth.clone(), &mut registry));
+    let workers = Workers::start(config.workers.clone(), &mut registry)?;
+    let app = Arc::new(App::new(engine.clone(), auth.clone(), workers.clone(), &mut registry));
     let api = Api::new(ApiParts {
         engine: engine.clone(),
         auth,
         config: config.clone(),
         registry: Arc::new(registry),
         store: store.clone(),
+        workers,
         started: Instant::now(),
     });
     let upper = Arc::new(SocketIo::new(app, CONNECT_TIMEOUT));

@@ -29,6 +29,7 @@ use prometheus_client::registry::Registry;
 use crate::auth::{Auth, AuthError, Claims};
 use crate::config::Config;
 use crate::storage::SqliteStore;
+use crate::workers::Workers;
 
 use headers::Cors;
 use makers::Makers;
@@ -41,6 +42,7 @@ pub use body::{BODY_TIMEOUT, MAX_BODY_BYTES};
 pub use makers::{MAKER_WINDOW, MAX_MAKERS, MAX_ROOMS_PER_USER};
 pub use page::{MAX_PAGE_BYTES, MAX_PAGE_FILES};
 pub use rooms::{LIST_KEPT, MAX_FRESH_ROOMS, MAX_LISTED_ROOMS};
+pub use workers::MAX_TASK_BODY_BYTES;
 
 /// The API's description, as it is served.
 pub const OPENAPI: &str = include_str!("openapi.json");
@@ -57,6 +59,8 @@ pub struct ApiParts {
     pub registry: Arc<Registry>,
     /// Where persistent rooms are kept.
     pub store: Arc<SqliteStore>,
+    /// Who does heavy work.
+    pub workers: Workers,
     /// When the server came up.
     pub started: Instant,
 }
@@ -141,8 +145,10 @@ impl Api {
             Route::ListRooms => Ok(self.list.answer(&parts.engine)),
             Route::CreateRoom => rooms::create(parts, &self.makers, &user, body::object(body).await?).await,
             Route::Replay => rooms::replay(parts, room.unwrap_or_default()),
-            Route::Execute => workers::execute(&body::object(body).await?),
-            Route::WorkerStatus => Ok(workers::status()),
+            Route::Execute => {
+                workers::execute(parts, &user, &body::text(body, MAX_TASK_BODY_BYTES).await?).await
+            }
+            Route::WorkerStatus => Ok(workers::status(parts)),
             Route::Health => Ok(health::health(parts)),
             Route::Live => Ok(health::live()),
             Route::Ready => health::ready(parts),

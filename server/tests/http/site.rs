@@ -16,6 +16,7 @@ use server::clock::SystemClock;
 use server::config::Config;
 use server::http::{Api, ApiParts};
 use server::storage::SqliteStore;
+use server::workers::Workers;
 use tempfile::TempDir;
 
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -94,12 +95,14 @@ impl Site {
         let clock = Arc::new(SystemClock::start());
         let settings = EngineConfig { cores: 1, rooms, store: store.clone(), clock };
         let (engine, cores) = Engine::new(settings, &mut registry);
+        let workers = Workers::start(config.workers.clone(), &mut registry).unwrap();
         let api = Api::new(ApiParts {
             engine: engine.clone(),
             auth: Arc::new(Auth::new(config.jwt_secret.expose().as_bytes())),
             config: Arc::new(config),
             registry: Arc::new(registry),
             store: store.clone(),
+            workers,
             started: Instant::now(),
         });
         Self { api, engine, store, _cores: cores, _data: data }
