@@ -8,6 +8,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::board::Dialect;
 use super::breaker::Verdict;
 use super::client::{Fault, Whole};
 use super::limits::{MAX_POLL_FAILURES, Times};
@@ -84,14 +85,23 @@ struct Attempt<'a> {
 
 impl Attempt<'_> {
     async fn run(&self) -> End {
-        let first = if self.is_older() { self.execute().await } else { self.tasks().await };
-        if let Ok(end) = first {
-            return end;
+        let known = self.lease.with_seat(|seat| seat.dialect);
+        let is_older = known == Some(Dialect::Execute);
+        let first = if is_older { self.execute().await } else { self.tasks().await };
+        let answer = match first {
+            Ok(end) => return end,
+            Err(answer) => answer,
+        };
+        // Whoever takes tasks by this call, and gives a reason, means the task.
+        if known == Some(Dialect::Tasks)
+            && let Some(error) = wire::read_refusal(&answer.body, self.host())
+        {
+            return self.over(Progress::Failed(error));
         }
         // An older worker knows the older call only, and one that was, and is not any more, the newer one.
-        let was_older = self.lease.with_seat(|seat| std::mem::take(&mut seat.is_older));
-        let second = if was_older { self.tasks().await } else { self.execute().await };
-        second.unwrap_or_else(|unknown| self.unknown(&unknown))
+        self.lease.with_seat(|seat| seat.dialect = None);
+        let second = if is_older { self.tasks().await } else { self.execute().await };
+        second.unwrap_or_else(|answer| self.unknown(&answer))
     }
 
     /// The call of today.
@@ -111,6 +121,7 @@ impl Attempt<'_> {
             }
             Err(fault) => return Ok(self.broken(fault)),
         };
+        self.lease.with_seat(|seat| seat.dialect = Some(Dialect::Tasks));
         Ok(match wire::read_accepted(&whole.body, self.host()) {
             Ok(Progress::Under(Some(segment))) => self.follow(&segment).await,
             Ok(progress) => self.over(progress),
@@ -133,7 +144,7 @@ impl Attempt<'_> {
             Err(Fault::Unreachable) => return Ok(self.not_taken(Fault::Unreachable, Verdict::Dead)),
             Err(fault) => return Ok(self.broken(fault)),
         };
-        self.lease.with_seat(|seat| seat.is_older = true);
+        self.lease.with_seat(|seat| seat.dialect = Some(Dialect::Execute));
         if !whole.status.is_success() {
             return Ok(self.refused(&whole));
         }
@@ -211,11 +222,10 @@ impl Attempt<'_> {
             // There is nobody behind the gateway.
             502 | 504 => self.not_taken(fault, Verdict::Dead),
             // It does not let us in, or has moved: the operator's to put right.
-            300..400 | 401 | 403 => self.not_taken(fault, Verdict::Dead),
+            300..400 | 401 => self.not_taken(fault, Verdict::Dead),
             400..500 => {
-                self.lease.is_well();
                 let error = wire::read_refusal(&whole.body, self.host());
-                End::Over(Err(error.unwrap_or_else(wire::refused)))
+                self.over(Progress::Failed(error.unwrap_or_else(wire::refused)))
             }
             _ => self.broken(fault),
         }
@@ -225,10 +235,7 @@ impl Attempt<'_> {
     /// for such ones must not put the worker out of use for others.
     fn unknown(&self, answer: &Whole) -> End {
         match wire::read_refusal(&answer.body, self.host()) {
-            Some(error) => {
-                self.lease.is_well();
-                End::Over(Err(error))
-            }
+            Some(error) => self.over(Progress::Failed(error)),
             None => self.not_taken(Fault::Status(answer.status.as_u16()), Verdict::Fault),
         }
     }
@@ -253,10 +260,6 @@ impl Attempt<'_> {
         };
         self.lease.complain(fault, verdict);
         End::Over(Err(error))
-    }
-
-    fn is_older(&self) -> bool {
-        self.lease.with_seat(|seat| seat.is_older)
     }
 
     fn host(&self) -> &str {

@@ -22,8 +22,17 @@ pub(super) struct Seat {
     pub(super) completed: u64,
     pub(super) failed: u64,
     pub(super) last_error: Option<(Fault, Instant)>,
-    /// It knows only the older call.
-    pub(super) is_older: bool,
+    /// The call by which it has last taken a task. `None` if it has taken none since it came back.
+    pub(super) dialect: Option<Dialect>,
+}
+
+/// A call by which a worker takes tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Dialect {
+    /// `POST /tasks`.
+    Tasks,
+    /// The older `POST /execute`.
+    Execute,
 }
 
 /// A task that waits for a worker. `W` is how it is called.
@@ -76,7 +85,7 @@ impl<W> Board<W> {
             completed: 0,
             failed: 0,
             last_error: None,
-            is_older: false,
+            dialect: None,
         };
         let seats = (0..workers).map(|_| seat()).collect();
         Self { seats, concurrency, waiting: VecDeque::new() }
@@ -133,7 +142,9 @@ impl<W> Board<W> {
         let seat = &mut self.seats[grant.worker];
         let opened = seat.breaker.record(grant.turn, verdict, now);
         // Whoever puts something newer in its place is back under the same address.
-        seat.is_older &= !opened;
+        if opened {
+            seat.dialect = None;
+        }
         opened
     }
 

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::board::Dialect;
 use super::breaker::BreakerState;
 use super::latency::Percentiles;
 use super::pool::Pool;
@@ -61,7 +62,7 @@ pub(super) fn of(pool: &Pool) -> Vec<WorkerStatus> {
                 message: fault.to_string(),
                 seconds_ago: now.saturating_duration_since(at).as_secs(),
             }),
-            call: if seat.is_older { "/execute" } else { "/tasks" },
+            call: if seat.dialect == Some(Dialect::Execute) { "/execute" } else { "/tasks" },
         })
     };
     pool.workers.iter().enumerate().map(one).collect()

@@ -25,7 +25,7 @@ fn faults() -> Vec<(Mode, TaskError, bool)> {
         (Mode::Say(504, ""), NoWorkers, true),
         (Mode::Say(429, ""), Busy, true),
         (Mode::Say(401, r#"{"error":"the secret is hunter2"}"#), NoWorkers, true),
-        (Mode::Say(403, ""), NoWorkers, true),
+        (Mode::Say(403, ""), failed(NO_REASON), false),
         (Mode::Say(404, "<html>"), Busy, true),
         (Mode::Redirect("http://127.0.0.1:1/tasks".to_owned()), NoWorkers, true),
         (Mode::Say(500, r#"{"error":"at /app/secret.js"}"#), Broken, false),

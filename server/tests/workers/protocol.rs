@@ -51,6 +51,21 @@ async fn an_older_worker_gets_the_older_call() {
 }
 
 #[tokio::test]
+async fn a_task_that_a_worker_does_not_know_is_not_the_workers_fault() {
+    let worker = Worker::start(Mode::Echo);
+    let site = Site::new(&[&worker]).await;
+    assert_eq!(site.run("ada", json!(1)).await, Ok(json!(1)));
+    worker.set(Mode::Say(404, r#"{"error":"no task of that name"}"#));
+    for _ in 0..10 {
+        let told = Err(TaskError::Failed("no task of that name".to_owned()));
+        assert_eq!(site.run("ada", json!(1)).await, told);
+    }
+    assert_eq!((worker.count("POST /execute"), site.status(0).healthy), (0, true));
+    worker.set(Mode::Older);
+    assert_eq!(site.run("ada", json!(2)).await, Ok(json!(2)), "it was put back to what it was before");
+}
+
+#[tokio::test]
 async fn a_retry_has_the_key_of_the_first_attempt() {
     let (busy, other) = (Worker::start(Mode::Say(503, "")), Worker::start(Mode::Echo));
     let site = Site::new(&[&busy, &other]).await;

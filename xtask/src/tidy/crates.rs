@@ -31,7 +31,12 @@ const CRATES: &[Crate] = &[
         never_of_tokio: &["full"],
     },
     Crate { name: "loadtest", may_use: &["protocol"], never: &[], never_of_tokio: &[] },
-    Crate { name: "benches", may_use: &["engine", "replay", "protocol"], never: &[], never_of_tokio: &[] },
+    Crate {
+        name: "benches",
+        may_use: &["server", "engine", "replay", "protocol"],
+        never: &[],
+        never_of_tokio: &[],
+    },
     Crate { name: "fuzz", may_use: &["engine", "replay", "protocol"], never: &[], never_of_tokio: &[] },
     Crate { name: "worker", may_use: &[], never: &[], never_of_tokio: &["full"] },
     Crate { name: "xtask", may_use: &[], never: &[], never_of_tokio: &[] },
