@@ -15,13 +15,14 @@ async fn a_task_is_posted_and_asked_for_until_it_is_done() {
     let site = Site::new(&[&worker]).await;
     assert_eq!(site.run("ada", json!({"a": [1.5]})).await, Ok(json!({"a": [1.5]})));
     let expected = json!({"type": "echo", "payload": {"a": [1.5]}});
-    let mut seen = worker.seen();
-    assert!(seen.calls.contains(&("POST /tasks".to_owned(), expected)), "{seen:?}");
-    let polls = seen.calls.iter().filter(|(call, _)| call == "GET /tasks/task%201%2F2").count();
-    assert_eq!((polls, seen.keys.len()), (3, 1));
-    assert!(seen.keys[0].len() == 32 && seen.tokens.iter().all(Option::is_none));
-    seen.calls.clear();
-    drop(seen);
+    {
+        let mut seen = worker.seen();
+        assert!(seen.calls.contains(&("POST /tasks".to_owned(), expected)), "{seen:?}");
+        let polls = seen.calls.iter().filter(|(call, _)| call == "GET /tasks/task%201%2F2").count();
+        assert_eq!((polls, seen.keys.len()), (3, 1));
+        assert!(seen.keys[0].len() == 32 && seen.tokens.iter().all(Option::is_none));
+        seen.calls.clear();
+    }
     let status = site.status(0);
     assert_eq!((status.completed, status.failed, status.call, status.last_error), (1, 0, "/tasks", None));
     assert!(status.latency_ms.unwrap().max > 0.0);
