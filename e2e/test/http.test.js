@@ -91,7 +91,11 @@ withServer('the HTTP API', {}, (check) => {
     assert.equal(status.status, 200);
     assert.deepEqual(status.body, []);
     const body = { task: 'render', data: {} };
-    assertFails(await server.http('POST', '/api/worker/execute', { body }), 503);
+    assertFails(await server.http('POST', '/api/worker/execute', { body }), 401);
+    const { token } = await server.login();
+    const headers = { Authorization: `Bearer ${token}` };
+    const answer = await server.http('POST', '/api/worker/execute', { body, headers });
+    assertFails(answer, 503, 'No healthy workers available');
   });
 
   check('errors are JSON, whatever is asked for', async (server) => {

@@ -31,6 +31,8 @@ pub enum ErrorCode {
     Unavailable,
     /// The server is going down; connect again when told.
     Draining,
+    /// A worker could not do the task, or its answer was no good.
+    WorkerFailed,
 }
 
 impl ErrorCode {
@@ -50,6 +52,7 @@ impl ErrorCode {
             Self::Storage => "storage",
             Self::Unavailable => "unavailable",
             Self::Draining => "draining",
+            Self::WorkerFailed => "worker_failed",
         }
     }
 }

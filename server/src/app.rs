@@ -9,17 +9,17 @@ use engine::{Engine, Session, User};
 use percent_encoding::percent_decode_str;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
-use protocol::error::{ClientError, ErrorCode};
-use protocol::event::{UPDATE_POSITION, WorkerTask};
+use protocol::error::ClientError;
+use protocol::event::UPDATE_POSITION;
 use protocol::packet::Event;
-use protocol::{ClientEvent, Outgoing, Pose};
+use protocol::{ClientEvent, Pose};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::auth::Auth;
 use crate::replay::playback::Playbacks;
 use crate::transport::Link;
 use crate::transport::connection::{Accepted, Application, ConnectionError, Refused};
+use crate::workers::{SocketTasks, Workers};
 
 /// How every `update-position` of the namespace `/` without an ack begins.
 const POSE_PREFIX: &str = "2[\"update-position\",";
@@ -36,13 +36,14 @@ pub struct App {
     auth: Arc<Auth>,
     /// Where clients watch recordings, if there are any.
     playbacks: Option<Arc<Playbacks>>,
+    tasks: SocketTasks,
     unknown_events: Counter,
     broken_connections: Counter,
 }
 
 impl App {
-    /// Joins clients to `engine`, once `auth` has let them in.
-    pub fn new(engine: Engine, auth: Arc<Auth>, registry: &mut Registry) -> Self {
+    /// Joins clients to `engine`, once `auth` has let them in; their tasks go to `workers`.
+    pub fn new(engine: Engine, auth: Arc<Auth>, workers: Workers, registry: &mut Registry) -> Self {
         let (unknown_events, broken_connections) = (Counter::default(), Counter::default());
         registry.register("unknown_events", "Events that the contract does not know", unknown_events.clone());
         registry.register(
@@ -50,7 +51,8 @@ impl App {
             "Connections closed because the client broke the protocol",
             broken_connections.clone(),
         );
-        Self { engine, auth, playbacks: None, unknown_events, broken_connections }
+        let tasks = SocketTasks::new(workers);
+        Self { engine, auth, playbacks: None, tasks, unknown_events, broken_connections }
     }
 
     /// The same with recordings to be watched.
@@ -162,7 +164,9 @@ impl Application for App {
         match ClientEvent::parse(&event.name, event.first_raw()) {
             Ok(Some(ClientEvent::UpdatePosition(pose))) => take_pose(session, &pose, ack),
             Ok(Some(ClientEvent::TimeSync)) => self.time_sync(session, ack),
-            Ok(Some(ClientEvent::WorkerTask(task))) => refuse_task(session, &task, ack),
+            Ok(Some(ClientEvent::WorkerTask(task))) => {
+                self.tasks.start(session, &task, ack, self.engine.is_draining());
+            }
             Ok(Some(event)) => match (event, &self.playbacks) {
                 (ClientEvent::JoinRoom(join), Some(playbacks))
                     if join.replay.is_some() && attachments.is_empty() =>
@@ -182,6 +186,7 @@ impl Application for App {
 
     fn disconnected(&self, session: &Arc<Arc<Session>>) {
         session.closed();
+        self.tasks.give_up(session.id());
     }
 
     fn broken(&self, error: &ConnectionError) {
@@ -214,20 +219,6 @@ fn take_pose(session: &Arc<Session>, pose: &Pose, ack: Option<u64>) {
     session.update_pose(pose);
     if let Some(packet) = ok_packet(ack, Nothing {}) {
         session.send(&packet);
-    }
-}
-
-fn refuse_task(session: &Arc<Session>, task: &WorkerTask<'_>, ack: Option<u64>) {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct WorkerError<'a> {
-        task_id: &'a RawValue,
-        error: &'a str,
-    }
-    const MESSAGE: &str = "No healthy workers available";
-    session.send(&Outgoing::event("worker-error", &WorkerError { task_id: task.task_id, error: MESSAGE }));
-    if ack.is_some() {
-        session.refuse(ack, &ClientError::new(ErrorCode::Unavailable, MESSAGE));
     }
 }
 

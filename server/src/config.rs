@@ -7,6 +7,7 @@ mod check;
 mod command;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -16,6 +17,8 @@ use std::path::PathBuf;
 
 use clap::{Args as _, Command, FromArgMatches as _};
 use engine::TickRate;
+
+use crate::workers::BridgeSettings;
 
 pub use check::{
     MAX_CORES, MAX_REPLAY_HZ, MAX_REPLAY_TTL_HOURS, MAX_USERS_PER_ROOM_LIMIT, MIN_REPLAY_BYTES,
@@ -66,6 +69,8 @@ pub struct Config {
     pub ping_interval_ms: u64,
     /// How long it may take to answer, in milliseconds.
     pub ping_timeout_ms: u64,
+    /// Who does heavy work, and how it is asked.
+    pub workers: BridgeSettings,
     /// What the operator should know about these settings, to be logged once logging works.
     pub notes: Vec<String>,
 }
@@ -192,6 +197,8 @@ struct Given {
     /// How long a client may take to answer, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 20_000)]
     ping_timeout_ms: u64,
+    #[command(flatten)]
+    workers: workers::GivenWorkers,
 }
 
 impl Config {

@@ -9,6 +9,7 @@
 //! - [`storage`]: where persistent rooms are kept
 //! - [`journal`]: what is written down of rooms
 //! - [`replay`]: what was written down, read back
+//! - [`workers`]: the bridge to those who do heavy work
 //! - [`run`]: all of it, put together
 //! - [`drain`]: the end
 
@@ -25,3 +26,4 @@ pub mod replay;
 pub mod run;
 pub mod storage;
 pub mod transport;
+pub mod workers;

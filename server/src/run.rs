@@ -27,9 +27,12 @@ use crate::journal::hours::{Hours, HoursSettings};
 use crate::net::serve::{Body, Services, Site, accept};
 use crate::net::{cores, descriptors, listen};
 use crate::replay::Replays;
+use crate::replay::playback::Playbacks;
+use crate::replay::recordings::Recordings;
 use crate::replay::sqlite::SqliteRecordings;
 use crate::storage::{OpenError, SqliteStore};
 use crate::transport::{SocketIo, TransportConfig};
+use crate::workers::{StartError, Workers};
 
 /// The path of Socket.IO.
 const SOCKET_IO_PATH: &str = "/socket.io";
@@ -52,6 +55,9 @@ pub enum RunError {
     /// The folder of replay cannot be used.
     #[error("cannot keep replay in DATA_DIR: {0}")]
     Replay(io::Error),
+    /// There are workers, but no way to call them.
+    #[error(transparent)]
+    Workers(#[from] StartError),
     /// The system gives no thread, runtime or signal.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -90,9 +96,13 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let (engine, engine_cores) = Engine::new(parts, &mut registry);
     let rooms = main.block_on(engine.load_rooms())?;
     let auth = Arc::new(Auth::new(config.jwt_secret.expose().as_bytes()));
-    let app = Arc::new(App::new(engine.clone(), auth.clone(), &mut registry));
-    let recordings = Arc::new(SqliteRecordings::new(folder));
-    let replays = Arc::new(Replays::start(recordings, &mut registry)?);
+    let workers = Workers::start(config.workers.clone(), &mut registry)?;
+    let recordings: Arc<dyn Recordings> = Arc::new(SqliteRecordings::new(folder));
+    let replays = Arc::new(Replays::start(recordings.clone(), &mut registry)?);
+    let playbacks = Playbacks::new(engine.clone(), recordings, &mut registry);
+    let app =
+        App::new(engine.clone(), auth.clone(), workers.clone(), &mut registry).with_playbacks(playbacks);
+    let app = Arc::new(app);
     let api = Api::new(ApiParts {
         engine: engine.clone(),
         auth,
@@ -101,6 +111,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         store: store.clone(),
         replays,
         journal: journal.clone(),
+        workers,
         started: Instant::now(),
     });
     let upper = Arc::new(SocketIo::new(app, CONNECT_TIMEOUT));

@@ -18,6 +18,7 @@ use server::clock::SystemClock;
 use server::net::serve::{Body, Services, Site, accept, whole};
 use server::storage::SqliteStore;
 use server::transport::{Connection, Link, TransportConfig, Upper};
+use server::workers::{BridgeSettings, Workers};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -76,7 +77,8 @@ async fn whoever_connects_while_the_server_drains_is_told_to_come_back() {
     let auth = Arc::new(Auth::new(SECRET));
     let login = auth.login("ada", engine.now().as_millis() / 1000).unwrap();
     let connect = format!(r#"0{{"token":"{}"}}"#, login.token);
-    let app = Arc::new(App::new(engine.clone(), auth, &mut registry));
+    let no_workers = Workers::start(BridgeSettings::default(), &mut registry).expect("nothing to start");
+    let app = Arc::new(App::new(engine.clone(), auth, no_workers, &mut registry));
     let open = || {
         let outbox = Arc::new(Kept::default());
         let link = Link::new(outbox.clone(), "".into(), 0);

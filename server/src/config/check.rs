@@ -8,7 +8,7 @@ use engine::options::TICK_RATE_RULE;
 use http::{HeaderValue, Uri};
 use tracing_subscriber::EnvFilter;
 
-use super::{Config, ConfigError, Environment, Given, Secret};
+use super::{Config, ConfigError, Environment, Given, Secret, workers};
 
 /// Bytes of the shortest secret that is taken: as many as the signature's digest has.
 pub const MIN_SECRET_BYTES: usize = 32;
@@ -67,6 +67,7 @@ pub(super) fn accept(given: Given) -> Result<Config, ConfigError> {
     if let Err(error) = EnvFilter::builder().parse(&given.log) {
         return invalid(format!("LOG is no filter: {error}"));
     }
+    let workers = workers::accept(given.workers, &mut notes)?;
     Ok(Config {
         address: SocketAddr::new(given.host, given.port),
         jwt_secret,
@@ -88,15 +89,16 @@ pub(super) fn accept(given: Given) -> Result<Config, ConfigError> {
         max_connections: given.max_connections,
         ping_interval_ms: given.ping_interval_ms,
         ping_timeout_ms: given.ping_timeout_ms,
+        workers,
         notes,
     })
 }
 
-fn invalid<T>(line: impl Into<String>) -> Result<T, ConfigError> {
+pub(super) fn invalid<T>(line: impl Into<String>) -> Result<T, ConfigError> {
     Err(ConfigError::Invalid(line.into()))
 }
 
-fn in_range(name: &str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
+pub(super) fn in_range(name: &str, value: u64, least: u64, most: u64) -> Result<(), ConfigError> {
     if (least..=most).contains(&value) {
         return Ok(());
     }

@@ -41,7 +41,7 @@ pub(super) fn health(parts: &ApiParts) -> Response<Body> {
         "users": parts.engine.session_count(),
         "rooms": parts.engine.room_count(),
         "redis": redis,
-        "workers": 0,
+        "workers": parts.workers.healthy(),
         "version": env!("CARGO_PKG_VERSION"),
         "uptimeSeconds": parts.started.elapsed().as_secs(),
         "cores": parts.config.cores,

@@ -34,6 +34,7 @@ use crate::journal::RoomJournal;
 use crate::net::serve;
 use crate::replay::Replays;
 use crate::storage::SqliteStore;
+use crate::workers::Workers;
 
 use headers::Cors;
 use makers::Makers;
@@ -47,6 +48,7 @@ pub use makers::{MAKER_WINDOW, MAX_MAKERS, MAX_ROOMS_PER_USER};
 pub use page::{MAX_PAGE_BYTES, MAX_PAGE_FILES};
 pub use replay::{DEFAULT_REPLAY_LIMIT, MAX_REPLAY_BYTES, MAX_REPLAY_LIMIT, MAX_REPLAY_USERS, READ_TIMEOUT};
 pub use rooms::{LIST_KEPT, MAX_FRESH_ROOMS, MAX_LISTED_ROOMS};
+pub use workers::MAX_TASK_BODY_BYTES;
 
 /// The API's description, as it is served.
 pub const OPENAPI: &str = include_str!("openapi.json");
@@ -67,6 +69,8 @@ pub struct ApiParts {
     pub replays: Arc<Replays>,
     /// What is written down of rooms, if anything is.
     pub journal: Option<Arc<RoomJournal>>,
+    /// Who does heavy work.
+    pub workers: Workers,
     /// When the server came up.
     pub started: Instant,
 }
@@ -154,8 +158,10 @@ impl Api {
             Route::ListRooms => Ok(self.list.answer(&parts.engine)),
             Route::CreateRoom => rooms::create(parts, &self.makers, &user, body::object(body).await?).await,
             Route::Replay => replay::answer(parts, room.unwrap_or_default(), &head.uri, &head.headers).await,
-            Route::Execute => workers::execute(&body::object(body).await?),
-            Route::WorkerStatus => Ok(workers::status()),
+            Route::Execute => {
+                workers::execute(parts, &user, &body::text(body, MAX_TASK_BODY_BYTES).await?).await
+            }
+            Route::WorkerStatus => Ok(workers::status(parts)),
             Route::Health => Ok(health::health(parts)),
             Route::Live => Ok(health::live()),
             Route::Ready => health::ready(parts),

@@ -72,6 +72,7 @@ impl From<ClientError> for ApiError {
             | ErrorCode::Storage
             | ErrorCode::Unavailable
             | ErrorCode::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            ErrorCode::WorkerFailed => StatusCode::BAD_GATEWAY,
             ErrorCode::BadRequest | ErrorCode::NotInRoom | ErrorCode::RoomFull => StatusCode::BAD_REQUEST,
         };
         Self::new(status, error.message)

@@ -37,10 +37,9 @@ pub(super) const ROUTES: [(Method, &str, Route); 11] = [
 ];
 
 impl Route {
-    /// Whether the call is for those only who have logged in. A task for a worker is not asked for a token as long as
-    /// there is no worker: everybody gets the same answer.
+    /// Whether the call is for those only who have logged in.
     pub(super) fn wants_token(self) -> bool {
-        matches!(self, Self::CreateRoom | Self::Replay)
+        matches!(self, Self::CreateRoom | Self::Replay | Self::Execute)
     }
 }
 

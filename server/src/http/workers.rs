@@ -1,20 +1,63 @@
-//! `/api/worker`. There are no workers yet: calls are checked and then refused.
+//! `/api/worker`.
 
+use std::borrow::Cow;
+
+use ::http::header::RETRY_AFTER;
 use ::http::{Response, StatusCode};
-use serde_json::{Map, Value, json};
+use protocol::limits::{MAX_JSON_DEPTH, MAX_PACKET_BYTES};
+use protocol::packet::check_depth;
+use serde::Deserialize;
+use serde_json::error::Category;
+use serde_json::value::RawValue;
 
 use super::reply::{ApiError, Reply};
-use super::{body, reply};
+use super::{ApiParts, body, reply};
 use crate::net::serve::Body;
+use crate::workers::{Task, TaskError};
 
-pub(super) fn execute(members: &Map<String, Value>) -> Reply {
-    let task: Option<String> = body::member(members, "task", "a string")?;
-    if task.is_none_or(|task| task.is_empty()) {
-        return Err(ApiError::bad_request("task required"));
+/// Bytes of a task and its data. As much as one that comes as an event may have; above: 413.
+pub const MAX_TASK_BODY_BYTES: usize = MAX_PACKET_BYTES;
+
+/// When to come back after a refusal that is over soon, in seconds.
+const RETRY_AFTER_S: &str = "1";
+
+/// Has a task done. The data stays as the text that it came as.
+pub(super) async fn execute(parts: &ApiParts, user: &str, body: &str) -> Reply {
+    #[derive(Deserialize)]
+    struct Body<'a> {
+        #[serde(default, borrow)]
+        task: Option<Cow<'a, str>>,
+        #[serde(default, borrow)]
+        data: Option<&'a RawValue>,
     }
-    Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "No healthy workers available"))
+    check_depth(body, MAX_JSON_DEPTH).map_err(|_| ApiError::bad_request("The body is nested too deep"))?;
+    let is_object = body.trim_start().starts_with('{');
+    let given: Body<'_> = serde_json::from_str(body).map_err(|error| match error.classify() {
+        Category::Data if is_object => ApiError::bad_request("task must be a string"),
+        Category::Data => body::no_object(),
+        Category::Io | Category::Syntax | Category::Eof => body::not_json(),
+    })?;
+    if !is_object {
+        return Err(body::no_object());
+    }
+    let task = Task::new(user, given.task.as_deref().unwrap_or_default(), given.data)?;
+    if parts.engine.is_draining() {
+        return Err(TaskError::Draining.into());
+    }
+    let result = parts.workers.run(task).await?;
+    Ok(reply::of_type("application/json", String::from(Box::<str>::from(result))))
 }
 
-pub(super) fn status() -> Response<Body> {
-    reply::json(&json!([]))
+pub(super) fn status(parts: &ApiParts) -> Response<Body> {
+    reply::json(&parts.workers.status())
+}
+
+impl From<TaskError> for ApiError {
+    fn from(error: TaskError) -> Self {
+        let answer = Self::new(error.status(), error.to_string());
+        match error.status() {
+            StatusCode::TOO_MANY_REQUESTS => answer.with_header(RETRY_AFTER, RETRY_AFTER_S),
+            _ => answer,
+        }
+    }
 }

@@ -23,6 +23,7 @@ use server::journal::hours::{Hours, HoursSettings};
 use server::replay::Replays;
 use server::replay::sqlite::SqliteRecordings;
 use server::storage::SqliteStore;
+use server::workers::Workers;
 use tempfile::TempDir;
 
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -116,6 +117,7 @@ impl Site {
         let (engine, cores) = Engine::new(settings, &mut registry);
         let recordings = Arc::new(SqliteRecordings::in_data_dir(&data.path().join("data")));
         let replays = Arc::new(Replays::start(recordings, &mut registry).unwrap());
+        let workers = Workers::start(config.workers.clone(), &mut registry).unwrap();
         let api = Api::new(ApiParts {
             engine: engine.clone(),
             auth: Arc::new(Auth::new(config.jwt_secret.expose().as_bytes())),
@@ -124,6 +126,7 @@ impl Site {
             store: store.clone(),
             replays,
             journal: journal.clone(),
+            workers,
             started: Instant::now(),
         });
         Self { api, engine, store, _cores: cores, _data: data }

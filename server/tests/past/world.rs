@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use server::app::App;
 use server::auth::Auth;
 use server::replay::playback::Playbacks;
+use server::workers::{BridgeSettings, Workers};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
@@ -69,7 +70,9 @@ impl World {
         }
         let auth = Arc::new(Auth::new(SECRET));
         let playbacks = Playbacks::new(engine.clone(), recordings.clone(), &mut registry);
-        let app = App::new(engine.clone(), auth.clone(), &mut registry).with_playbacks(playbacks.clone());
+        let workers = Workers::start(BridgeSettings::default(), &mut registry).unwrap();
+        let app = App::new(engine.clone(), auth.clone(), workers, &mut registry);
+        let app = app.with_playbacks(playbacks.clone());
         Self { engine, playbacks, recordings, auth, app: Arc::new(app), connected: 0 }
     }
 

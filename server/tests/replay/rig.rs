@@ -20,6 +20,7 @@ use server::replay::Replays;
 use server::replay::recordings::Recordings;
 use server::replay::sqlite::SqliteRecordings;
 use server::storage::SqliteStore;
+use server::workers::Workers;
 use tempfile::TempDir;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -89,6 +90,7 @@ impl Rig {
         let (engine, cores) = Engine::new(settings, &mut registry);
         let replays = Arc::new(Replays::start(recordings, &mut registry).unwrap());
         let token = auth.login("ada", engine.now().as_millis() / 1_000).unwrap().token;
+        let workers = Workers::start(config.workers.clone(), &mut registry).unwrap();
         let api = Api::new(ApiParts {
             engine: engine.clone(),
             auth: Arc::new(auth),
@@ -97,6 +99,7 @@ impl Rig {
             store,
             journal: None,
             replays: replays.clone(),
+            workers,
             started: Instant::now(),
         });
         Self { api, engine, replays, token, _cores: cores, _store: directory }

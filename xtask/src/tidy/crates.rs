@@ -31,7 +31,12 @@ const CRATES: &[Crate] = &[
         never_of_tokio: &["full"],
     },
     Crate { name: "loadtest", may_use: &["protocol"], never: &[], never_of_tokio: &[] },
-    Crate { name: "benches", may_use: &["engine", "replay", "protocol"], never: &[], never_of_tokio: &[] },
+    Crate {
+        name: "benches",
+        may_use: &["server", "engine", "replay", "protocol"],
+        never: &[],
+        never_of_tokio: &[],
+    },
     Crate { name: "fuzz", may_use: &["engine", "replay", "protocol"], never: &[], never_of_tokio: &[] },
     Crate { name: "worker", may_use: &[], never: &[], never_of_tokio: &["full"] },
     Crate { name: "xtask", may_use: &[], never: &[], never_of_tokio: &[] },
@@ -134,12 +139,8 @@ mod tests {
         check(directions, "server/Cargo.toml", "[dependencies]\nengine.workspace = true", &[]);
         let upward = "[dependencies]\nbytes = \"1\"\nserver.workspace = true";
         check(directions, "engine/Cargo.toml", upward, &[(3, "engine must not depend on server")]);
-        check(
-            directions,
-            "benches/Cargo.toml",
-            upward,
-            &[(3, "it knows engine and replay and protocol only")],
-        );
+        check(directions, "fuzz/Cargo.toml", upward, &[(3, "it knows engine and replay and protocol only")]);
+        check(directions, "benches/Cargo.toml", upward, &[]);
         let for_tests = "[dev-dependencies]\nengine = { path = \"../engine\" }";
         check(directions, "protocol/Cargo.toml", for_tests, &[(2, "stands alone")]);
         check(directions, "loadtest/Cargo.toml", for_tests, &[(2, "loadtest must not depend on engine")]);
