@@ -3,6 +3,8 @@
 //! Rows lie in the order in which they came, so that writing is appending, whichever rooms it is for; an index of
 //! ids finds those of one room. Every row has a checksum, because SQLite has none.
 
+mod rows;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;

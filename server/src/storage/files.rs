@@ -62,10 +62,14 @@ fn is_corruption(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
-/// Moves a database and its companions, which may hold what can still be saved, out of the way.
-fn move_aside(path: &Path) -> io::Result<PathBuf> {
+/// Moves a database and its companions, which may hold what can still be saved, out of the way. Where it is then.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn move_aside(path: &Path) -> io::Result<PathBuf> {
     let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let beside = |end: &str| path.with_file_name(format!("{DATABASE}{end}"));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = |end: &str| path.with_file_name(format!("{name}{end}"));
     let moved_to = beside(&format!(".corrupt-{unix_ms}"));
     // The companions go first: a new database must never find the log of an old one.
     for end in COMPANIONS {

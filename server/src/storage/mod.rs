@@ -19,6 +19,7 @@ use std::thread::JoinHandle;
 use engine::ports::{RoomStore, RoomWrite, StoreError, StoreFuture, StoredObject, StoredRoom};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use files::move_aside;
 pub use outbox::{Change, Changes, Found, OUTBOX_ROWS_MAX};
 use worker::{Answer, Request, Work};
 
@@ -142,7 +143,7 @@ impl SqliteStore {
         &self.id
     }
 
-    /// Whom a change wakes. The value says nothing beyond that there was one.
+    /// Counts the batches of changes that are on the disk; one is counted before its answers are given.
     pub fn watch(&self) -> watch::Receiver<u64> {
         self.shared.changes.subscribe()
     }

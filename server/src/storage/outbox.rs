@@ -169,13 +169,14 @@ fn forget_until(connection: &Connection, until: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// What has a row in the outbox was changed here since, so here is right.
+/// What is gone here but still has a row in the outbox was taken away after it was copied, so it stays away.
 pub(super) fn merge(transaction: &Transaction<'_>, found: &[Found]) -> Result<usize, StoreError> {
     const ROOM: &str = "INSERT INTO rooms (id, options, created_ms) VALUES (?1, ?2, ?3)
                         ON CONFLICT (id) DO NOTHING";
     const OBJECT: &str = "INSERT INTO objects (room, id, version, owner, json)
                           SELECT ?1, ?2, ?3, ?4, ?5
-                          WHERE NOT EXISTS (SELECT 1 FROM outbox WHERE room = ?1 AND what = 'o' || ?2)
+                          WHERE EXISTS (SELECT 1 FROM objects WHERE room = ?1 AND id = ?2)
+                             OR NOT EXISTS (SELECT 1 FROM outbox WHERE room = ?1 AND what = 'o' || ?2)
                           ON CONFLICT (room, id) DO UPDATE
                           SET version = excluded.version, owner = excluded.owner, json = excluded.json
                           WHERE excluded.version > objects.version";

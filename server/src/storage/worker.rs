@@ -103,11 +103,7 @@ impl Worker {
         while let Some(first) = self.work.blocking_recv() {
             let control = self.gather(first, &mut requests);
             let bytes = requests.iter().map(Request::bytes).sum();
-            let writes = requests.iter().any(|request| matches!(request, Request::Write(..)));
             self.carry_out(&mut requests);
-            if writes {
-                self.shared.changes.send_modify(|count| *count += 1);
-            }
             self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             match control {
                 None | Some(Work::Request(_)) => {}
@@ -154,6 +150,7 @@ impl Worker {
         }
         match together(&mut self.database, requests) {
             Ok(outcomes) => {
+                self.count_changes(requests);
                 for (request, outcome) in requests.drain(..).zip(outcomes) {
                     self.answer(request, outcome);
                 }
@@ -163,6 +160,7 @@ impl Worker {
                 for request in requests.drain(..) {
                     match together(&mut self.database, std::slice::from_ref(&request)) {
                         Ok(mut outcomes) => {
+                            self.count_changes(std::slice::from_ref(&request));
                             let outcome = outcomes.remove(0);
                             self.answer(request, outcome);
                         }
@@ -170,6 +168,13 @@ impl Worker {
                     }
                 }
             }
+        }
+    }
+
+    /// Before the answers: whoever has one can tell from the count when the change is elsewhere too.
+    fn count_changes(&self, requests: &[Request]) {
+        if requests.iter().any(|request| matches!(request, Request::Write(..))) {
+            self.shared.changes.send_modify(|count| *count += 1);
         }
     }
 
