@@ -47,7 +47,11 @@ impl Link {
     }
 
     async fn connect_single(nodes: &Nodes) -> RedisResult<MultiplexedConnection> {
-        let client = Client::build_with_tls(nodes.urls()[0].as_str(), nodes.tls().clone())?;
+        let url = nodes.urls()[0].as_str();
+        let client = match nodes.tls() {
+            Some(tls) => Client::build_with_tls(url, tls.clone())?,
+            None => Client::open(url)?,
+        };
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(RESPONSE_TIMEOUT));
@@ -55,8 +59,12 @@ impl Link {
     }
 
     async fn connect_cluster(nodes: &Nodes) -> RedisResult<Self> {
-        let client = ClusterClient::builder(nodes.urls().iter().map(String::as_str))
-            .certs(nodes.tls().clone())
+        let builder = ClusterClient::builder(nodes.urls().iter().map(String::as_str));
+        let builder = match nodes.tls() {
+            Some(tls) => builder.certs(tls.clone()),
+            None => builder,
+        };
+        let client = builder
             .connection_timeout(CONNECT_TIMEOUT)
             .response_timeout(RESPONSE_TIMEOUT)
             .retries(CLUSTER_RETRIES)

@@ -147,13 +147,8 @@ impl Redis {
         let (status, queue) = (Arc::new(Status::new(registry)), Arc::new(Queue::default()));
         let (receipts, waiting) = mpsc::channel(spool::RECEIPTS_WAITING);
         let table = spool::open(&directory)?;
-        let backend = SpoolBackend::new(
-            (&directory, table),
-            spool_bytes_max,
-            queue.clone(),
-            status.clone(),
-            receipts,
-        )?;
+        let backend =
+            SpoolBackend::new((&directory, table), spool_bytes_max, queue.clone(), status.clone(), receipts)?;
         let arrived = Arc::new(Notify::new());
         let (closing, asked) = watch::channel(false);
         let (end, ended) = watch::channel(());

@@ -1,6 +1,6 @@
 //! Where the Redis server is: what `REDIS_URL` says.
 
-use redis::{ClientTlsConfig, ConnectionInfo, IntoConnectionInfo as _, TlsCertificates};
+use redis::{ConnectionInfo, IntoConnectionInfo as _, TlsCertificates};
 
 /// What a URL must look like. The text of one is never part of a message: it may hold a password.
 pub const URL_RULE: &str =
@@ -13,7 +13,8 @@ const NODES_MAX: usize = 64;
 #[derive(Clone)]
 pub struct Nodes {
     urls: Vec<String>,
-    tls: TlsCertificates,
+    /// How TLS is done, if it is.
+    tls: Option<TlsCertificates>,
 }
 
 impl std::fmt::Debug for Nodes {
@@ -52,13 +53,16 @@ impl Nodes {
         if urls.len() > NODES_MAX || !urls.iter().enumerate().all(is_good) {
             return Err(InvalidUrl);
         }
-        Ok(Self { urls, tls: TlsCertificates { client_tls: None::<ClientTlsConfig>, root_cert: None } })
+        let tls = (scheme == "rediss").then_some(TlsCertificates { client_tls: None, root_cert: None });
+        Ok(Self { urls, tls })
     }
 
     /// Trusts the certificate authorities of `pem` instead of the system's.
     #[must_use]
     pub fn with_authorities(mut self, pem: Option<Vec<u8>>) -> Self {
-        self.tls.root_cert = pem;
+        if let Some(tls) = &mut self.tls {
+            tls.root_cert = pem;
+        }
         self
     }
 
@@ -71,8 +75,8 @@ impl Nodes {
         self.urls.len() > 1
     }
 
-    pub(super) fn tls(&self) -> &TlsCertificates {
-        &self.tls
+    pub(super) fn tls(&self) -> Option<&TlsCertificates> {
+        self.tls.as_ref()
     }
 }
 

@@ -133,6 +133,14 @@ impl Queue {
         dropped
     }
 
+    /// The spool has nothing up to that row any more, so it is not shipped from here either.
+    pub(super) fn drop_through(&self, row: i64) {
+        let mut state = self.state();
+        while state.recent.items.front().is_some_and(|item| item.row <= row) {
+            state.recent.pop();
+        }
+    }
+
     pub(super) fn head(&self) -> i64 {
         self.state().head
     }

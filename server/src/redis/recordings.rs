@@ -74,7 +74,8 @@ impl RedisRecordings {
         F: Future<Output = RedisResult<T>>,
     {
         let now_ms = now_ms();
-        if now_ms.saturating_sub(self.failed_ms.load(Ordering::Relaxed)) < BREAK_MS {
+        let is_healthy = self.status.progress.borrow().is_healthy;
+        if !is_healthy && now_ms.saturating_sub(self.failed_ms.load(Ordering::Relaxed)) < BREAK_MS {
             return Err(ReadError("Redis did not answer a moment ago".into()));
         }
         let done = self.runtime.block_on(async {
@@ -151,9 +152,7 @@ impl Recordings for RedisRecordings {
             Ok(ends.0.zip(ends.1))
         })?;
         let spans = [spooled, stored].into_iter().flatten();
-        Ok(spans
-            .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
-            .map(|(first, last)| Span { first, last }))
+        Ok(spans.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).map(|(first, last)| Span { first, last }))
     }
 
     fn page(

@@ -86,6 +86,7 @@ impl Rooms {
             // The store is closed: nothing will change any more.
             std::future::pending::<()>().await;
         }
+        self.has_more = true;
     }
 
     /// Brings both together after a connection has come up.

@@ -137,6 +137,7 @@ impl SpoolBackend {
         if self.measure() > self.bytes_max {
             let until = first + ((last - first) / DROPPED_PART).min(ROWS_REMOVED_MAX);
             self.table.remove_through(until)?;
+            self.queue.drop_through(until);
             let dropped = (until - progress.row.max(first - 1)).max(0).cast_unsigned();
             self.status.count_dropped(Dropped::SpoolFull, dropped);
             if dropped > 0 {
@@ -149,8 +150,7 @@ impl SpoolBackend {
 
 impl Backend for SpoolBackend {
     fn write(&mut self, entries: &[Entry]) -> Result<(), BackendError> {
-        let reliable: Vec<Entry> =
-            entries.iter().filter(|entry| entry.kind.is_reliable()).cloned().collect();
+        let reliable: Vec<Entry> = entries.iter().filter(|entry| entry.kind.is_reliable()).cloned().collect();
         let mut first = Some(self.row);
         if !reliable.is_empty() {
             let written = self.table.insert(&reliable).and_then(|()| self.table.rows());

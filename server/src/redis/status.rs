@@ -126,11 +126,7 @@ impl Status {
         registry.register("redis_shipped_records", "Records that Redis has taken", status.shipped.clone());
         registry.register("redis_spooled_records", "Records kept on disk for Redis", status.spooled.clone());
         registry.register("redis_retries", "Attempts that came to nothing", status.retried.clone());
-        registry.register(
-            "redis_reconnects",
-            "Connections to Redis that came up",
-            status.reconnects.clone(),
-        );
+        registry.register("redis_reconnects", "Connections to Redis that came up", status.reconnects.clone());
         registry.register(
             "redis_dropped_records",
             "Records that Redis will never get",

@@ -8,11 +8,11 @@ use futures_util::future::try_join_all;
 use redis::RedisResult;
 use replay::RecordId;
 
+use super::ShipError;
 use super::keys::{HOUR_MS, RECORDED, RoomKeys, hour_of};
 use super::link::Link;
 use super::queue::{Batch, Item};
 use super::status::{Dropped, Status};
-use super::ShipError;
 
 /// Records of one room in one hour. Full: the oldest are dropped, and counted.
 pub const STREAM_RECORDS_MAX: u64 = 1_000_000;

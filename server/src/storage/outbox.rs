@@ -66,7 +66,7 @@ pub(super) fn note(savepoint: &Savepoint<'_>, write: &RoomWrite) -> rusqlite::Re
     statement.execute(params![room, what])?;
     // Counting is as much work as there are rows, so it is done now and then.
     const COUNT_EVERY: u64 = 1_024;
-    if savepoint.last_insert_rowid().cast_unsigned() % COUNT_EVERY == 0 {
+    if savepoint.last_insert_rowid().cast_unsigned().is_multiple_of(COUNT_EVERY) {
         shorten(savepoint, OUTBOX_ROWS_MAX)?;
     }
     Ok(())
@@ -123,11 +123,7 @@ fn read(transaction: &Transaction<'_>, after: u64, rows_max: usize) -> rusqlite:
     Ok(found)
 }
 
-fn object(
-    transaction: &Transaction<'_>,
-    room: &str,
-    id: &str,
-) -> rusqlite::Result<Option<StoredObject>> {
+fn object(transaction: &Transaction<'_>, room: &str, id: &str) -> rusqlite::Result<Option<StoredObject>> {
     const SQL: &str = "SELECT version, owner, json FROM objects WHERE room = ?1 AND id = ?2";
     transaction
         .prepare_cached(SQL)?

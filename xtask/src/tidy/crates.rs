@@ -133,7 +133,12 @@ mod tests {
         check(directions, "server/Cargo.toml", "[dependencies]\nengine.workspace = true", &[]);
         let upward = "[dependencies]\nbytes = \"1\"\nserver.workspace = true";
         check(directions, "engine/Cargo.toml", upward, &[(3, "engine must not depend on server")]);
-        check(directions, "benches/Cargo.toml", upward, &[(3, "it knows engine and replay and protocol only")]);
+        check(
+            directions,
+            "benches/Cargo.toml",
+            upward,
+            &[(3, "it knows engine and replay and protocol only")],
+        );
         let for_tests = "[dev-dependencies]\nengine = { path = \"../engine\" }";
         check(directions, "protocol/Cargo.toml", for_tests, &[(2, "stands alone")]);
         check(directions, "loadtest/Cargo.toml", for_tests, &[(2, "loadtest must not depend on engine")]);
