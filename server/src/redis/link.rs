@@ -1,5 +1,6 @@
 //! A connection to a Redis server or to a cluster of them.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -72,6 +73,20 @@ impl Link {
         Ok(Self::Cluster(client.get_async_connection().await?))
     }
 
+    /// What tells the masters of a cluster from others, and from themselves before a restart; nothing of a single
+    /// server, whose restart breaks the connection, or if the account may not ask.
+    pub(super) async fn servers(&mut self) -> RedisResult<BTreeSet<String>> {
+        let mut ids = BTreeSet::new();
+        if !self.is_single() {
+            match redis::cmd("INFO").arg("server").query_async::<Value>(self).await {
+                Ok(answers) => collect_ids(&answers, &mut ids),
+                Err(error) if error.code() == Some("NOPERM") => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(ids)
+    }
+
     /// Whether it is one server: then everything sent is carried out in its order, and a restart breaks it.
     pub(super) fn is_single(&self) -> bool {
         matches!(self, Self::Single(_))
@@ -82,6 +97,20 @@ impl Link {
 async fn is_of_cluster(link: &mut MultiplexedConnection) -> bool {
     let info: RedisResult<String> = redis::cmd("INFO").arg("cluster").query_async(link).await;
     info.is_ok_and(|info| info.contains("cluster_enabled:1"))
+}
+
+fn collect_ids(answer: &Value, ids: &mut BTreeSet<String>) {
+    let mut of_text = |text: &str| {
+        let id = text.lines().find_map(|line| line.strip_prefix("run_id:"));
+        ids.extend(id.map(str::to_owned));
+    };
+    match answer {
+        Value::BulkString(bytes) => of_text(&String::from_utf8_lossy(bytes)),
+        Value::SimpleString(text) | Value::VerbatimString { text, .. } => of_text(text),
+        Value::Array(answers) => answers.iter().for_each(|answer| collect_ids(answer, ids)),
+        Value::Map(answers) => answers.iter().for_each(|(_, answer)| collect_ids(answer, ids)),
+        _ => {}
+    }
 }
 
 pub(super) fn timed_out() -> RedisError {

@@ -1,5 +1,6 @@
 //! The thread that has to do with Redis: it connects, brings both sides together, and sends what comes.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -39,13 +40,15 @@ pub(super) struct Position {
     /// The spool, and which of them it is. Closed between connections.
     spool: Option<(u64, Table)>,
     batch_bytes: usize,
+    /// Who answered at the first beat of this connection; see [`Link::servers`].
+    servers: Option<BTreeSet<String>>,
     /// The newest time of all ids that were shipped, Unix ms.
     newest_ms: u64,
 }
 
 impl Position {
     pub(super) fn new() -> Self {
-        Self { row: 0, spool: None, batch_bytes: limits::BATCH_BYTES_MAX, newest_ms: 0 }
+        Self { row: 0, spool: None, batch_bytes: limits::BATCH_BYTES_MAX, servers: None, newest_ms: 0 }
     }
 }
 
@@ -72,6 +75,7 @@ impl Shipper {
     async fn session(&mut self, failures: &mut u32) -> Result<(), ShipError> {
         let mut link = Link::connect(&self.nodes).await?;
         self.status.reconnects.inc();
+        self.position.servers = None;
         self.rooms.reconcile(&mut link).await?;
         // What was shipped may be gone: everything that the spool has is offered again.
         self.streams.forget();
@@ -106,7 +110,13 @@ impl Shipper {
     /// Says that we are there, how late it is, and so finds out whether Redis still takes what it is told.
     async fn beat(&mut self, link: &mut Link) -> Result<(), ShipError> {
         let at_ms = self.position.newest_ms.max(self.status.floor_ms.load(Ordering::Relaxed));
-        redis::cmd("HSET").arg(WRITER).arg("at").arg(at_ms).query_async::<()>(link).await?;
+        let new: i64 = redis::cmd("HSET").arg(WRITER).arg("at").arg(at_ms).query_async(link).await?;
+        let servers = link.servers().await?;
+        // Somebody has emptied it, or another server has taken over, without our connection breaking.
+        if self.position.servers.as_ref().is_some_and(|before| new > 0 || *before != servers) {
+            return Err(ShipError::Changed);
+        }
+        self.position.servers = Some(servers);
         self.rooms.forget();
         self.streams.tidy_list(link, now_ms()).await?;
         self.status.update_gauges();

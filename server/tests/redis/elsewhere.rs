@@ -194,6 +194,20 @@ async fn on_a_cluster() {
     site.settled().await;
     site.check(|room| Some(ids_in(&servers[home(&servers, room)], room))).await;
 
+    // A node that comes back empty while nothing is written to it.
+    servers[0].command::<()>(&["CONFIG", "SET", "appendonly", "no"]);
+    servers[0].kill();
+    std::fs::remove_dir_all(servers[0].directory.path().join("appendonlydir")).unwrap();
+    servers[0].restart();
+    is_whole(&servers).await;
+    let is_back = || {
+        names
+            .iter()
+            .all(|name| ids_in(&servers[home(&servers, name)], name).len() == site.reliable[name].len())
+    };
+    until(|| "what the node has lost is back".to_owned(), is_back).await;
+    site.settled().await;
+
     // A new machine that is told of all nodes.
     site.end().await;
     let nodes: Vec<_> = servers.iter().map(|server| format!("127.0.0.1:{}", server.port)).collect();

@@ -102,6 +102,26 @@ async fn restarted_empty() {
 }
 
 #[tokio::test]
+async fn emptied_by_somebody_else() {
+    let server = RedisServer::start(&[]);
+    let mut site = Site::start(&server.url()).await;
+    site.make_room("a").await;
+    site.put("a", object("1", 3)).await;
+    site.write("a", &[Event, Poses, Event]);
+    site.settled().await;
+    server.command::<()>(&["FLUSHALL"]);
+    // Nobody writes to the room any more: that it is gone has to be found out.
+    until(|| "the recording is back".to_owned(), || ids_in(&server, "a").len() == 2).await;
+    until(
+        || "the object is back".to_owned(),
+        || server.command::<usize>(&["HLEN", &server::redis::RoomKeys::of("a").objects()]) == 1,
+    )
+    .await;
+    site.settled().await;
+    site.check(|room| Some(ids_in(&server, room))).await;
+}
+
+#[tokio::test]
 async fn restarted_as_it_was_before() {
     let mut server = RedisServer::start(&["--dbfilename", "dump.rdb"]);
     let mut site = Site::start(&server.url()).await;
