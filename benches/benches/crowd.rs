@@ -10,6 +10,9 @@ use protocol::event::Encoding;
 /// People per square metre.
 const DENSITY: f32 = 2_000.0 / (200.0 * 200.0);
 
+/// Of a room as most are.
+const TICKS_PER_SECOND: usize = 20;
+
 fn crowd(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("crowd");
     group.sample_size(30);
@@ -21,6 +24,19 @@ fn crowd(criterion: &mut Criterion) {
         group.bench_function(format!("{members} encode"), |bencher| {
             bencher.iter_batched(prepare, |()| room.borrow_mut().tick().len(), BatchSize::PerIteration);
         });
+        // A second's ticks of a room that is written down, with what that takes once a second.
+        let recorded = RefCell::new(FullRoom::new(members, Encoding::Binary));
+        recorded.borrow_mut().record(10);
+        for (name, room) in [("a second", &room), ("a second, recorded", &recorded)] {
+            group.bench_function(format!("{members} encode {name}"), |bencher| {
+                bencher.iter(|| {
+                    for _ in 0..TICKS_PER_SECOND {
+                        room.borrow_mut().move_crowd(side_m);
+                        room.borrow_mut().tick();
+                    }
+                });
+            });
+        }
         let encoded = || {
             prepare();
             room.borrow_mut().tick_poses()

@@ -89,6 +89,12 @@ impl FullRoom {
         Self { shared, seats, room, now, step: 0, effects }
     }
 
+    /// From now on what happens is written down, with so many samples of poses a second.
+    pub fn record(&mut self, pose_hz: u32) {
+        self.room.begin_recording(self.now, &mut self.effects);
+        self.room.sample_poses_at(pose_hz);
+    }
+
     /// Everybody moves, close together.
     ///
     /// # Panics

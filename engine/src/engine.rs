@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::allowance::Allowance;
 use crate::directory::{Directory, Lease, RoomShared};
 use crate::fanout::{Fanout, FanoutMessage};
+use crate::journal::Journal;
 use crate::limits::{FANOUT_CAPACITY, MAILBOX_CAPACITY};
 use crate::metrics::EngineMetrics;
 use crate::options::{RoomDefaults, RoomOptions, RoomRequest};
@@ -29,6 +30,8 @@ pub struct EngineConfig {
     pub rooms: RoomDefaults,
     /// Where persistent rooms are kept.
     pub store: Arc<dyn RoomStore>,
+    /// Where what happens in rooms is written down.
+    pub journal: Arc<dyn Journal>,
     /// Where the time comes from.
     pub clock: Arc<dyn Clock>,
 }
@@ -53,6 +56,7 @@ pub(crate) struct Inner {
     pub(crate) metrics: EngineMetrics,
     pub(crate) defaults: RoomDefaults,
     pub(crate) store: Arc<dyn RoomStore>,
+    pub(crate) journal: Arc<dyn Journal>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sessions: DashMap<SessionId, Arc<Session>>,
     next_session: AtomicU64,
@@ -105,6 +109,7 @@ impl Engine {
             metrics: EngineMetrics::new(config.cores, registry),
             defaults: config.rooms,
             store: config.store,
+            journal: config.journal,
             clock: config.clock,
             sessions: DashMap::new(),
             next_session: AtomicU64::new(1),
@@ -243,7 +248,9 @@ impl Engine {
         Outgoing::event("server-restart", &serde_json::json!({ "reconnectInMs": wait_ms }))
     }
 
-    /// Waits until every command that was accepted has been carried out, and what it changed is stored.
+    /// Waits until every command that was accepted has been carried out, what it changed is stored, and the journal has
+    /// said of every record that somebody waits for whether it is durable, for which it has
+    /// [`JOURNAL_PATIENCE`](crate::limits::JOURNAL_PATIENCE).
     pub async fn settle(&self) {
         for shard in &self.0.shards {
             let (done, settled) = oneshot::channel();

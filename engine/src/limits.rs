@@ -75,5 +75,23 @@ pub const MAX_DEFERRED: usize = 20_000;
 /// How long after a failed write to the store the shard tries again.
 pub const STORE_RETRY: Duration = Duration::from_secs(1);
 
+/// How long an ack, or a welcome, waits for the journal. Longer: the ack says `storage`, the welcome goes out.
+pub const JOURNAL_PATIENCE: Duration = Duration::from_secs(1);
+
+/// Acks and welcomes of one shard that wait for the journal. Full: the next ones do not wait, as if their time were up.
+pub const MAX_AWAITED_RECORDS: usize = 65_536;
+
+/// How often it is written down how everything in a room stands, while somebody is in it: reading begins there.
+pub const KEYFRAME_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long after the journal has refused to take that it is tried again.
+pub const KEYFRAME_RETRY: Duration = Duration::from_secs(1);
+
+/// Poses of about so long go to the journal together. It is also how often the journal is asked for how many it wants.
+pub const POSE_CHUNK: Duration = Duration::from_secs(1);
+
+/// Samples of poses a second, however many more the journal wants: no room ticks faster.
+pub const MAX_POSE_HZ: u32 = *protocol::limits::TICK_HZ_RANGE.end();
+
 // Whoever fills the server with persistent rooms must leave room for others.
 const _: () = assert!(MAX_PERSISTENT_ROOMS * 2 < MAX_ROOMS);

@@ -55,6 +55,12 @@ pub struct ClosedLabel {
 
 /// A label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct LaneLabel {
+    lane: &'static str,
+}
+
+/// A label.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RateLabel {
     reason: &'static str,
 }
@@ -98,6 +104,9 @@ pub struct EngineMetrics {
     pub sessions: Gauge,
     /// Writes that the store could not take.
     pub store_failures: Counter,
+    records_refused: Family<LaneLabel, Counter>,
+    /// Acks and welcomes that the journal has not let go in time.
+    pub late_acks: Counter,
 }
 
 impl EngineMetrics {
@@ -115,6 +124,8 @@ impl EngineMetrics {
             rate_changes: Family::default(),
             sessions: Gauge::default(),
             store_failures: Counter::default(),
+            records_refused: Family::default(),
+            late_acks: Counter::default(),
         };
         let histogram = metrics.tick_lateness.clone();
         registry.register_with_unit("tick_lateness", "How late ticks begin", Unit::Seconds, histogram);
@@ -130,6 +141,9 @@ impl EngineMetrics {
             "Writes the store could not take",
             metrics.store_failures.clone(),
         );
+        let refused = metrics.records_refused.clone();
+        registry.register("records_refused", "Records the journal did not take", refused);
+        registry.register("late_acks", "Acks that the journal held up or failed", metrics.late_acks.clone());
         metrics
     }
 
@@ -151,6 +165,12 @@ impl EngineMetrics {
     /// Counts a change of a room's rate.
     pub fn rate_changed(&self, reason: RateReason) {
         self.rate_changes.get_or_create(&RateLabel { reason: reason.as_str() }).inc();
+    }
+
+    /// Counts a record that the journal did not take.
+    pub fn record_refused(&self, is_reliable: bool) {
+        let lane = if is_reliable { "reliable" } else { "lossy" };
+        self.records_refused.get_or_create(&LaneLabel { lane }).inc();
     }
 
     /// Counts a session that the server ended.

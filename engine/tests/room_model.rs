@@ -6,9 +6,11 @@
 mod common;
 mod model;
 
-use model::operation::{Case, case};
+use model::operation::{Case, Operation, Password, Setup, case};
 use model::run::Run;
+use model::twin::Twin;
 use proptest::prelude::*;
+use protocol::event::Encoding;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, max_shrink_iters: 4_000, failure_persistence: None, ..ProptestConfig::default() })]
@@ -22,4 +24,35 @@ proptest! {
         }
         run.finish();
     }
+
+    #[test]
+    fn whether_a_room_is_recorded_is_not_to_be_seen(case in case()) {
+        let Case { setup, operations } = case;
+        let mut twins = [Twin::new(setup, false), Twin::new(setup, true)];
+        for (number, operation) in (1..).zip(&operations) {
+            let [plain, recorded] = twins.each_mut().map(|twin| twin.step(operation, number));
+            prop_assert_eq!(plain, recorded, "{:?}", operation);
+        }
+        for _ in 0..30 {
+            let [plain, recorded] = twins.each_mut().map(Twin::tick);
+            prop_assert_eq!(plain, recorded, "a tick afterwards");
+        }
+    }
+}
+
+#[test]
+fn the_twins_see_something() {
+    let setup = Setup { max_users: 3, max_objects: 1, persistent: false, password: false, recorded: false };
+    let mut twin = Twin::new(setup, true);
+    let encodings = [Encoding::Json, Encoding::Batch, Encoding::Binary];
+    for (who, encoding) in (0..).zip(encodings) {
+        let join = Operation::Join { who, encoding, password: Password::Absent, ack: true };
+        twin.step(&join, who as u32);
+    }
+    twin.tick();
+    for who in 0..3 {
+        twin.step(&Operation::Move { who }, 10);
+    }
+    let out = twin.tick().concat();
+    assert!(out.contains("user-moved") && out.contains("users-moved") && out.contains("[b\""), "{out}");
 }

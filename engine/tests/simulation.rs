@@ -7,32 +7,48 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use common::journal::{Fate, JournalPort, MemoryJournal};
 use common::ports::{MemoryStore, Reading, pass};
 use common::world::World;
 use engine::RoomDefaults;
+use engine::limits::JOURNAL_PATIENCE;
 use engine::ports::CloseReason;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const ROOMS: usize = 4;
 const PEOPLE: usize = 220;
 const ROUNDS: usize = 3;
 const STEPS_PER_ROUND: usize = 200;
+/// A journal that works.
+const SOON: Fate = Fate::Durable(Duration::from_millis(8));
 const ENCODINGS: [&str; 3] = ["json", "batch", "binary"];
 
 #[tokio::test(start_paused = true)]
 async fn everybody_sees_the_truth_whatever_happens() {
-    let seeds: Vec<u64> = match std::env::var("SIM_SEED") {
-        Ok(seed) => vec![seed.parse().expect("SIM_SEED is a number")],
-        Err(_) => vec![1, 2, rand::random()],
-    };
-    for seed in seeds {
-        println!("SIM_SEED={seed}");
-        Simulation::new(seed).run().await;
+    for seed in seeds([1, 2, rand::random()]) {
+        Simulation::new(seed, None).run().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_happens_can_be_read_back_and_everybody_sees_the_truth_even_so() {
+    for seed in seeds([1, rand::random()]) {
+        Simulation::new(seed, Some(MemoryJournal::new(SOON))).run().await;
+    }
+}
+
+/// The seed that is asked for, or these.
+fn seeds<const COUNT: usize>(usual: [u64; COUNT]) -> impl Iterator<Item = u64> {
+    let seeds = match std::env::var("SIM_SEED") {
+        Ok(seed) => vec![seed.parse().expect("SIM_SEED is a number")],
+        Err(_) => usual.to_vec(),
+    };
+    seeds.into_iter().inspect(|seed| println!("SIM_SEED={seed}"))
 }
 
 struct Simulation {
@@ -40,14 +56,21 @@ struct Simulation {
     random: SmallRng,
     /// Numbers poses and objects.
     counter: u32,
+    /// Keeps what it is given, but does not always say so.
+    journal: Option<Arc<MemoryJournal>>,
 }
 
 impl Simulation {
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, journal: Option<Arc<MemoryJournal>>) -> Self {
         let defaults = RoomDefaults { max_users: 1_000, ..RoomDefaults::default() };
         let store = MemoryStore::new(Duration::ZERO, []);
-        let world = World::with_lag(defaults, &store, Some(seed));
-        Self { world, random: SmallRng::seed_from_u64(seed), counter: 0 }
+        let world = match journal.clone() {
+            Some(journal) => {
+                World::with_journal(defaults, &store, Arc::new(JournalPort(journal)), Some(seed))
+            }
+            None => World::with_lag(defaults, &store, Some(seed)),
+        };
+        Self { world, random: SmallRng::seed_from_u64(seed), counter: 0, journal }
     }
 
     async fn run(mut self) {
@@ -63,6 +86,7 @@ impl Simulation {
                 for _ in 0..self.random.random_range(1..8) {
                     self.act();
                 }
+                self.disturb_journal();
                 if self.random.random_bool(0.3) {
                     let wait = Duration::from_millis(self.random.random_range(1..60));
                     pass(wait).await;
@@ -72,12 +96,18 @@ impl Simulation {
                 person.outbox.resume();
             }
             pass(Duration::from_secs(1)).await;
+            if self.journal.is_some() {
+                pass(JOURNAL_PATIENCE).await;
+            }
             self.world.check();
             self.check_repeats().await;
+            self.check_recordings();
             for person in self.world.people.iter().filter(|person| person.alive) {
                 assert_eq!(person.outbox.client().viewer.errors, [] as [serde_json::Value; 0]);
                 let client = person.outbox.client();
-                let refused = client.viewer.acks.values().find(|answer| answer["ok"] != true);
+                let is_late = |answer: &Value| self.journal.is_some() && answer["error"]["code"] == "storage";
+                let refused =
+                    client.viewer.acks.values().find(|answer| answer["ok"] != true && !is_late(answer));
                 assert_eq!(refused, None, "{}", person.name);
             }
         }
@@ -108,6 +138,26 @@ impl Simulation {
             }
         }
         assert!(viewers > 0, "nobody takes frames: the simulation is too tame");
+    }
+
+    /// Now and then the journal is slow, loses something, or never answers.
+    fn disturb_journal(&mut self) {
+        let Some(journal) = &self.journal else { return };
+        let random = &mut self.random;
+        if random.random_bool(0.3) {
+            let delay = Duration::from_millis(random.random_range(0..1_500));
+            let fates = [Fate::Durable(delay), Fate::Lost(delay), Fate::Forgotten];
+            journal.set_fate(random.random_range(0..4), fates[random.random_range(0..fates.len())]);
+        }
+    }
+
+    /// What was written down is the truth.
+    fn check_recordings(&self) {
+        let Some(journal) = &self.journal else { return };
+        for room in self.world.engine.rooms() {
+            self.world.check_replayed(&room.id, &journal.replayed(&room.id));
+        }
+        assert!(self.world.metric("late_acks_total") > 0.0, "nothing was late: the journal is too tame");
     }
 
     fn act(&mut self) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use common::ports::{MemoryOutbox, PausedClock};
 use common::poses::pose_numbered;
+use engine::journal::NoJournal;
 use engine::ports::NoStore;
 use engine::{Engine, EngineConfig, RoomDefaults, Session, User};
 use prometheus_client::registry::Registry;
@@ -29,7 +30,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 fn nobody_stays_behind_however_the_threads_meet() {
     let clock = PausedClock::start();
     let rooms = RoomDefaults { max_users: 15, ..RoomDefaults::default() };
-    let config = EngineConfig { cores: CORES, rooms, store: Arc::new(NoStore), clock: clock.clone() };
+    let config = EngineConfig {
+        cores: CORES,
+        rooms,
+        store: Arc::new(NoStore),
+        journal: Arc::new(NoJournal),
+        clock: clock.clone(),
+    };
     let (engine, cores) = Engine::new(config, &mut Registry::default());
     for core in cores {
         std::thread::spawn(move || {

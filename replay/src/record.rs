@@ -117,6 +117,18 @@ pub struct PoseSamples {
     pub samples: Vec<PoseSample>,
 }
 
+impl PoseSamples {
+    /// The first instant, or 0 if there is none.
+    pub fn first_ms(&self) -> u64 {
+        self.instants_ms.first().copied().unwrap_or(0)
+    }
+
+    /// The last instant, or 0 if there is none.
+    pub fn last_ms(&self) -> u64 {
+        self.instants_ms.last().copied().unwrap_or(0)
+    }
+}
+
 /// Where one member was at one instant.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct PoseSample {

@@ -16,7 +16,12 @@ use std::path::PathBuf;
 use clap::{Args as _, Command, FromArgMatches as _};
 use engine::TickRate;
 
-pub use check::{MAX_CORES, MAX_USERS_PER_ROOM_LIMIT, MIN_SECRET_BYTES};
+use crate::redis::Nodes;
+
+pub use check::{
+    MAX_CORES, MAX_REPLAY_HZ, MAX_REPLAY_TTL_HOURS, MAX_USERS_PER_ROOM_LIMIT, MIN_REPLAY_BYTES,
+    MIN_SECRET_BYTES,
+};
 
 /// The settings that a server runs with, all of them valid.
 #[derive(Debug, Clone)]
@@ -27,8 +32,8 @@ pub struct Config {
     pub jwt_secret: Secret,
     /// Whether the secret was made up at this start, so that no token outlives the process.
     pub jwt_secret_is_random: bool,
-    /// A Redis server, if one is named.
-    pub redis_url: Option<Secret>,
+    /// A Redis server or cluster, if one is named.
+    pub redis: Option<Nodes>,
     /// What kind of place this is.
     pub environment: Environment,
     /// How many cores, and so threads, the engine uses.
@@ -37,8 +42,14 @@ pub struct Config {
     pub tick_hz: TickRate,
     /// The most users that a room's creator may ask for.
     pub max_users_per_room: usize,
-    /// Where persistent rooms are kept.
+    /// Where persistent rooms and replay are kept.
     pub data_dir: PathBuf,
+    /// Samples of poses that are recorded a second; 0 for none.
+    pub replay_hz: u32,
+    /// How many hours replay is kept; 0 if nothing is recorded.
+    pub replay_ttl_hours: u64,
+    /// How many bytes replay may take. Beyond, the oldest hours go.
+    pub replay_max_bytes: u64,
     /// How long a drain may take, in milliseconds.
     pub drain_ms: u64,
     /// Over how long clients spread their return after a drain, in milliseconds.
@@ -130,9 +141,12 @@ struct Given {
     /// Secret that tokens are signed with, at least 32 bytes; wanted in production, otherwise random by default
     #[arg(long, value_name = "SECRET")]
     jwt_secret: Option<String>,
-    /// Redis server, redis:// or rediss://; none by default
+    /// Redis server or cluster, redis:// or rediss://; none by default
     #[arg(long, value_name = "URL")]
     redis_url: Option<String>,
+    /// Certificate authorities to trust for rediss://, a PEM file [default: the system's]
+    #[arg(long, value_name = "PATH")]
+    redis_ca_file: Option<PathBuf>,
     /// development, production or test
     #[arg(long, value_name = "NAME", default_value = "development")]
     node_env: String,
@@ -145,9 +159,18 @@ struct Given {
     /// The most users that a room may be made for, 1 to 60000
     #[arg(long, value_name = "NUMBER", default_value_t = 10_000)]
     max_users_per_room: usize,
-    /// Directory for persistent rooms; made if absent
+    /// Directory for persistent rooms and replay; made if absent
     #[arg(long, value_name = "PATH", default_value = "./data")]
     data_dir: PathBuf,
+    /// Samples of each pose that are recorded per second, 0 to 30; 0 records no poses
+    #[arg(long, value_name = "HZ", default_value_t = 10)]
+    replay_hz: u32,
+    /// Hours that replay is kept; 0 records nothing
+    #[arg(long, value_name = "HOURS", default_value_t = 24)]
+    replay_ttl_hours: u64,
+    /// Bytes that replay may take, such as 500MB or 8GiB; beyond, the oldest hours go
+    #[arg(long, value_name = "BYTES", default_value = "8GiB")]
+    replay_max_bytes: String,
     /// How long going down may take, in milliseconds
     #[arg(long, value_name = "MS", default_value_t = 10_000)]
     drain_ms: u64,

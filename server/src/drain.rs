@@ -70,6 +70,18 @@ pub async fn close_store(closing: impl Future<Output = Result<(), StoreError>>, 
     }
 }
 
+/// When the journal must have written all that waits, if it is to be closed at `end`.
+pub fn closed_by(end: Instant) -> std::time::Instant {
+    (end + STORE_GRACE / 2).into_std()
+}
+
+/// Waits for the journal to close, until `end` and a little longer.
+pub async fn close_journal(closing: impl Future<Output = ()>, end: Instant) {
+    if timeout_at(end + STORE_GRACE, closing).await.is_err() {
+        tracing::error!("the journal did not close in time");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -81,6 +93,10 @@ mod tests {
         let closed = timeout_at(end + STORE_GRACE * 2, close_store(std::future::pending(), end)).await;
         assert!(closed.is_ok(), "the process would never end");
         assert_eq!(Instant::now(), end + STORE_GRACE);
+        let end = Instant::now() + Duration::from_secs(10);
+        let closed = timeout_at(end + STORE_GRACE * 2, close_journal(std::future::pending(), end)).await;
+        assert!(closed.is_ok(), "nor for a journal");
+        assert!(closed_by(end) < Instant::now().into_std(), "it gives up before it is given up");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,5 +1,6 @@
 //! All of the server, put together: storage, engine, one thread per core, and the wait for the end.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::process::ExitCode;
@@ -8,7 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ::http::HeaderMap;
-use engine::{Core, Engine, EngineConfig, RoomDefaults};
+use engine::journal::{Journal, NoJournal};
+use engine::ports::RoomStore;
+use engine::{Clock, Core, Engine, EngineConfig, RoomDefaults};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
@@ -21,8 +24,13 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::drain;
 use crate::http::{Api, ApiParts};
+use crate::journal::RoomJournal;
+use crate::journal::backend::{Backend, Condition};
+use crate::journal::folder::HOUR_MS;
+use crate::journal::hours::{Hours, HoursSettings};
 use crate::net::serve::{Body, Services, Site, accept};
 use crate::net::{cores, descriptors, listen};
+use crate::redis::{Redis, RedisConfig, SpoolBackend, StartError};
 use crate::storage::{OpenError, SqliteStore};
 use crate::transport::{SocketIo, TransportConfig};
 
@@ -44,6 +52,12 @@ pub enum RunError {
     /// The store cannot be read.
     #[error("cannot read the persistent rooms: {0}")]
     Rooms(#[from] engine::ports::StoreError),
+    /// What is kept on disk for Redis cannot be used.
+    #[error(transparent)]
+    Redis(#[from] StartError),
+    /// The folder of replay cannot be used.
+    #[error("cannot keep replay in DATA_DIR: {0}")]
+    Replay(io::Error),
     /// The system gives no thread, runtime or signal.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -72,11 +86,14 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let listeners = listen::bind(config.address, config.cores)
         .map_err(|error| RunError::Listen(config.address, error))?;
     let address = listeners[0].local_addr()?;
-    let store = Arc::new(SqliteStore::open(&config.data_dir)?);
     let main = Builder::new_current_thread().enable_all().build()?;
 
     let mut registry = Registry::with_prefix("copresence");
-    let (engine, engine_cores) = Engine::new(engine_config(&config, store.clone()), &mut registry);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+    let Storage { store, rooms, redis, spool } = main.block_on(storage(&config, &mut registry))?;
+    let journal = journal(&config, spool, &clock, &mut registry)?;
+    let parts = engine_config(&config, rooms, journal.clone(), clock);
+    let (engine, engine_cores) = Engine::new(parts, &mut registry);
     let rooms = main.block_on(engine.load_rooms())?;
     let auth = Arc::new(Auth::new(config.jwt_secret.expose().as_bytes()));
     let app = Arc::new(App::new(engine.clone(), auth.clone(), &mut registry));
@@ -86,6 +103,8 @@ pub fn run(config: Config) -> Result<(), RunError> {
         config: config.clone(),
         registry: Arc::new(registry),
         store: store.clone(),
+        redis: redis.clone(),
+        journal: journal.clone(),
         started: Instant::now(),
     });
     let upper = Arc::new(SocketIo::new(app, CONNECT_TIMEOUT));
@@ -104,9 +123,21 @@ pub fn run(config: Config) -> Result<(), RunError> {
         address.port(),
     );
     main.block_on(async {
-        let signal = drain::asked_to_end().await?;
+        let signal = tokio::select! {
+            signal = drain::asked_to_end() => signal?,
+            never = take_in_rooms(&engine, redis.as_deref()) => match never {},
+        };
         tracing::info!(signal, "asked to end");
         let end = drain::drain(&engine, &config).await;
+        let closing = async {
+            if let Some(journal) = journal {
+                journal.close(drain::closed_by(end)).await;
+            }
+        };
+        drain::close_journal(closing, end).await;
+        if let Some(redis) = &redis {
+            redis.close().await;
+        }
         drain::close_store(store.close(), end).await;
         Ok::<_, RunError>(())
     })?;
@@ -114,8 +145,87 @@ pub fn run(config: Config) -> Result<(), RunError> {
     Ok(())
 }
 
-fn engine_config(config: &Config, store: Arc<SqliteStore>) -> EngineConfig {
+/// Where rooms and what happens in them are kept.
+struct Storage {
+    store: Arc<SqliteStore>,
+    /// The same as the engine sees it.
+    rooms: Arc<dyn RoomStore>,
+    redis: Option<Arc<Redis>>,
+    /// What the journal writes to, if there is Redis.
+    spool: Option<SpoolBackend>,
+}
+
+async fn storage(config: &Config, registry: &mut Registry) -> Result<Storage, RunError> {
+    let Some(nodes) = &config.redis else {
+        let store = Arc::new(SqliteStore::open(&config.data_dir)?);
+        return Ok(Storage { rooms: store.clone(), store, redis: None, spool: None });
+    };
+    let store = Arc::new(SqliteStore::open_with_outbox(&config.data_dir)?);
+    let settings = RedisConfig {
+        nodes: nodes.clone(),
+        directory: config.data_dir.clone(),
+        ttl: Duration::from_millis(config.replay_ttl_hours * HOUR_MS),
+        spool_bytes_max: config.replay_max_bytes,
+    };
+    let (redis, spool) = Redis::start(settings, store.clone(), registry)?;
+    // Redis may have rooms that this machine's disk lacks. If it is away, they come later.
+    redis.first_attempt().await;
+    let rooms = Arc::new(redis.room_store());
+    Ok(Storage { store, rooms, redis: Some(Arc::new(redis)), spool: Some(spool) })
+}
+
+/// Makes rooms known that come from Redis while the server is up.
+async fn take_in_rooms(engine: &Engine, redis: Option<&Redis>) -> Infallible {
+    let Some(redis) = redis else { return std::future::pending().await };
+    loop {
+        redis.rooms_arrived().await;
+        if let Err(error) = engine.load_rooms().await {
+            tracing::error!(%error, "rooms that came from Redis are known after the next start only");
+        }
+    }
+}
+
+/// What writes down what happens in rooms, unless nothing is to be kept.
+fn journal(
+    config: &Config,
+    spool: Option<SpoolBackend>,
+    clock: &Arc<dyn Clock>,
+    registry: &mut Registry,
+) -> Result<Option<Arc<RoomJournal>>, RunError> {
+    if config.replay_ttl_hours == 0 {
+        return Ok(None);
+    }
+    if let Some(spool) = spool {
+        let condition = spool.condition();
+        return start_journal(config, Box::new(spool), condition, clock, registry);
+    }
+    let settings =
+        HoursSettings { ttl_ms: config.replay_ttl_hours * HOUR_MS, bytes_max: config.replay_max_bytes };
+    let now_ms = clock.now().as_millis();
+    let hours = Hours::open(&config.data_dir, settings, now_ms, registry).map_err(RunError::Replay)?;
+    let condition = hours.condition();
+    start_journal(config, Box::new(hours), condition, clock, registry)
+}
+
+fn start_journal(
+    config: &Config,
+    backend: Box<dyn Backend>,
+    condition: Arc<dyn Condition>,
+    clock: &Arc<dyn Clock>,
+    registry: &mut Registry,
+) -> Result<Option<Arc<RoomJournal>>, RunError> {
+    let journal = RoomJournal::start(config.replay_hz, backend, condition, clock.clone(), registry)?;
+    Ok(Some(Arc::new(journal)))
+}
+
+fn engine_config(
+    config: &Config,
+    store: Arc<dyn RoomStore>,
+    journal: Option<Arc<RoomJournal>>,
+    clock: Arc<dyn Clock>,
+) -> EngineConfig {
     let defaults = RoomDefaults::default();
+    let journal = journal.map_or_else(|| Arc::new(NoJournal) as Arc<dyn Journal>, |journal| journal);
     EngineConfig {
         cores: config.cores,
         rooms: RoomDefaults {
@@ -125,7 +235,8 @@ fn engine_config(config: &Config, store: Arc<SqliteStore>) -> EngineConfig {
             ..defaults
         },
         store,
-        clock: Arc::new(SystemClock::start()),
+        journal,
+        clock,
     }
 }
 

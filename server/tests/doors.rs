@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use engine::journal::NoJournal;
 use engine::ports::{CloseReason, Outbox, OutboxError, TickOutcome, TickView};
 use engine::{Engine, EngineConfig, RoomDefaults};
 use http::{HeaderMap, Request, Response};
@@ -68,6 +69,7 @@ async fn whoever_connects_while_the_server_drains_is_told_to_come_back() {
         cores: 1,
         rooms: RoomDefaults::default(),
         store: Arc::new(SqliteStore::open(data.path()).unwrap()),
+        journal: Arc::new(NoJournal),
         clock: Arc::new(SystemClock::start()),
     };
     let (engine, _cores) = Engine::new(config, &mut registry);

@@ -152,6 +152,17 @@ impl Tracks {
         &self.tracks[usize::from(slot)].pose
     }
 
+    /// Whether the member has moved after the tick `since`, as of `tick`.
+    pub fn has_moved(&self, slot: u16, since: u32, tick: u32) -> bool {
+        self.tracks[usize::from(slot)].has_moved(since, tick)
+    }
+
+    /// Who has moved after the tick `since`, as of `tick`, and where they are.
+    pub fn moved_since(&self, since: u32, tick: u32) -> impl Iterator<Item = (u16, &Pose)> {
+        let moved = (0..).zip(&self.tracks).filter(move |(_, track)| track.has_moved(since, tick));
+        moved.map(|(slot, track)| (slot, &track.pose))
+    }
+
     /// The member's cell.
     pub fn cell(&self, slot: u16) -> Cell {
         self.tracks[usize::from(slot)].cell
@@ -233,6 +244,10 @@ fn phase_of(slot: usize) -> u32 {
 }
 
 impl Track {
+    fn has_moved(&self, since: u32, tick: u32) -> bool {
+        self.is_present && tick.wrapping_sub(self.moved_at) < tick.wrapping_sub(since)
+    }
+
     fn shown(&self, slot: u16, tick: u32) -> Shown {
         let age = tick.wrapping_sub(self.moved_at).min(AGE_MAX) as u8;
         Shown { cell: self.cell, age, slot, bytes: self.bytes, is_news: self.is_news }

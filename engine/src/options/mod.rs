@@ -33,6 +33,16 @@ pub struct RoomOptions {
     /// What a join must bring along.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<Password>,
+    /// Whether what happens in it is written down, on a server that writes down anything.
+    #[serde(default = "yes")]
+    pub record: bool,
+    /// Whether that includes messages to everybody.
+    #[serde(default)]
+    pub record_messages: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Options as they are asked for: what is absent takes the server's default.
@@ -53,6 +63,10 @@ pub struct RoomRequest {
     pub view_budget: Option<u32>,
     /// In clear, as the creator sent it.
     pub password: Option<String>,
+    /// See [`RoomOptions::record`].
+    pub record: Option<bool>,
+    /// See [`RoomOptions::record_messages`].
+    pub record_messages: Option<bool>,
 }
 
 /// What the server gives a room that does not say otherwise.
@@ -83,6 +97,8 @@ impl RoomDefaults {
             tick_hz: self.tick_hz,
             view: ViewOptions::default(),
             password: None,
+            record: true,
+            record_messages: false,
         }
     }
 
@@ -118,6 +134,8 @@ impl RoomDefaults {
             tick_hz,
             view,
             password,
+            record: request.record.unwrap_or(options.record),
+            record_messages: request.record_messages.unwrap_or(options.record_messages),
         })
     }
 }
@@ -132,6 +150,7 @@ impl RoomOptions {
             _ => false,
         };
         same_password
+            && (self.record, self.record_messages) == (wanted.record, wanted.record_messages)
             && (self.max_users, self.persistent, self.tick_hz, self.view)
                 == (wanted.max_users, wanted.persistent, wanted.tick_hz, wanted.view)
     }
@@ -176,10 +195,13 @@ mod tests {
             view_radius: Some(12.5),
             view_periods: Some(ViewPeriods::new(&[1, 3]).unwrap()),
             view_budget: Some(81_920),
+            record: Some(false),
+            record_messages: Some(true),
             ..RoomRequest::default()
         };
         let options = DEFAULTS.accept(&request, [0; 16]).unwrap();
         assert_eq!(options.tick_hz, TickRate::Auto);
+        assert_eq!((options.record, options.record_messages), (false, true));
         assert_eq!((options.view.radius_m, options.view.budget), (Some(12.5), 81_920));
         assert_eq!(options.view.periods.as_slice(), [1, 3]);
         assert!(options.matches(&options.clone(), None));
@@ -188,6 +210,8 @@ mod tests {
             RoomRequest { view_radius: None, ..request.clone() },
             RoomRequest { view_periods: None, ..request.clone() },
             RoomRequest { view_budget: None, ..request.clone() },
+            RoomRequest { record: None, ..request.clone() },
+            RoomRequest { record_messages: None, ..request.clone() },
         ] {
             assert!(!options.matches(&DEFAULTS.accept(&other, [0; 16]).unwrap(), None), "{other:?}");
         }
@@ -196,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn a_room_that_was_stored_before_there_were_views_still_loads() {
+    fn a_room_that_was_stored_before_there_were_views_and_recordings_still_loads() {
         let stored = r#"{"maxUsers":50,"persistent":true,"tickHz":20}"#;
         let expected = RoomOptions { persistent: true, ..DEFAULTS.options() };
         assert_eq!(serde_json::from_str::<RoomOptions>(stored).unwrap(), expected);

@@ -6,8 +6,11 @@
 
 mod answer;
 mod objects;
+mod outbound;
 mod presence;
+mod recording;
 mod relay;
+mod sampling;
 mod tick;
 
 use std::collections::{BTreeSet, HashMap};
@@ -17,6 +20,7 @@ use protocol::error::{ClientError, ErrorCode};
 use protocol::event::{Encoding, ObjectUpdate};
 use protocol::view::View;
 use protocol::{Members, Outgoing};
+use replay::Record;
 use serde::Serialize;
 
 use crate::broadcast::TickPoses;
@@ -25,9 +29,12 @@ use crate::interest::{Cell, Tracks};
 use crate::ports::{RoomWrite, StoredObject};
 use crate::time::Time;
 use objects::Objects;
+use outbound::Outbound;
 use presence::Arrival;
+use recording::Recording;
 
 pub use answer::{Nothing, error_packet, ok_packet};
+pub use recording::{Awaits, RecordEffect};
 
 /// Tells one session from every other for the life of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -103,6 +110,8 @@ pub enum Effect<S> {
     },
     /// A change of a persistent room to be stored. When it is, [`Room::stored`] is to be called.
     Store(StoreEffect<S>),
+    /// Something to be written down. Whoever awaits it is to be handed to [`Room::recorded`].
+    Record(RecordEffect<S>),
     /// Reliable packets to be delivered.
     Flush(Flush<S>),
     /// Poses to be delivered.
@@ -120,6 +129,8 @@ pub struct StoreEffect<S> {
     pub reply: Option<(S, Outgoing, u64)>,
     /// The store could not take the object the last time.
     pub again: bool,
+    /// What is to be written down of the change; the answer waits for that as well.
+    pub record: Option<Record>,
 }
 
 /// What a room has to say since it last spoke, in order.
@@ -206,20 +217,6 @@ impl EncodingCounts {
     }
 }
 
-/// What has happened since the last flush.
-struct Outbound<S> {
-    left: Vec<(S, u16)>,
-    /// What has gone out already, but not to those in `joined`.
-    missed: Vec<Entry>,
-    entries: Vec<Entry>,
-    joined: Vec<(Joined<S>, SessionId)>,
-    replies: Vec<(S, Outgoing)>,
-    /// Something other than arrivals and departures waits, so nothing but welcomes is held back.
-    urgent: bool,
-    /// Those in `joined` were held back by a flush: others know of them already.
-    held: bool,
-}
-
 /// See the [module](self).
 pub struct Room<S> {
     shared: Arc<RoomShared>,
@@ -237,6 +234,8 @@ pub struct Room<S> {
     /// Objects whose last write failed.
     unsaved: BTreeSet<String>,
     out: Outbound<S>,
+    /// What is written down of it, if anything is.
+    recording: Option<Box<Recording<S>>>,
     last_presence: Time,
     last_welcome: Time,
     last_refresh: Time,
@@ -258,6 +257,7 @@ impl<S: Clone> Room<S> {
             storing: 0,
             unsaved: BTreeSet::new(),
             out: Outbound::new(),
+            recording: None,
             last_presence: Time::default(),
             last_welcome: Time::default(),
             last_refresh: Time::default(),
@@ -276,6 +276,7 @@ impl<S: Clone> Room<S> {
         effects: &mut Vec<Effect<S>>,
     ) {
         let slot = self.by_session.get(&id).copied();
+        self.record_at(now);
         let done = match (command, slot) {
             (Command::Join { user, encoding, password, view }, _) => {
                 let arrival = Arrival { id, session, user, encoding, view };
@@ -306,6 +307,7 @@ impl<S: Clone> Room<S> {
         if let Err(error) = done {
             self.reply(session, error_packet(ack, &error));
         }
+        self.hand_over(effects);
         debug_assert!(now >= self.last_presence, "time goes on");
     }
 
@@ -314,6 +316,7 @@ impl<S: Clone> Room<S> {
         self.free_retired();
         self.flush(now, effects);
         self.tick_poses(now, effects);
+        self.record_tick(now, effects);
     }
 
     /// The room.
@@ -328,6 +331,7 @@ impl<S: Clone> Room<S> {
             && self.storing == 0
             && self.unsaved.is_empty()
             && self.out.is_empty()
+            && !self.is_awaited()
     }
 
     /// Whether everything that has changed is stored, or on its way to the store.
@@ -359,23 +363,5 @@ impl<S: Clone> Room<S> {
     fn announce(&mut self, audience: Audience, packet: Outgoing) {
         self.out.entries.push(Entry { audience, packet, volatile: false, in_welcome: true });
         self.out.urgent = true;
-    }
-}
-
-impl<S> Outbound<S> {
-    fn new() -> Self {
-        Self {
-            left: Vec::new(),
-            missed: Vec::new(),
-            entries: Vec::new(),
-            joined: Vec::new(),
-            replies: Vec::new(),
-            urgent: false,
-            held: false,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.left.is_empty() && self.entries.is_empty() && self.joined.is_empty() && self.replies.is_empty()
     }
 }

@@ -7,6 +7,7 @@ use protocol::error::{ClientError, ErrorCode};
 use protocol::event::{ObjectUpdate, object_id};
 use protocol::members::{json_number, json_string};
 use protocol::{Members, Outgoing};
+use replay::{Action, Record};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -27,6 +28,8 @@ pub(super) struct Objects {
     count_max: usize,
     /// `room-objects` as of the last change, if anybody has wanted it since.
     packet: Option<Outgoing>,
+    /// Counts changes.
+    revision: u64,
 }
 
 #[derive(Serialize)]
@@ -42,7 +45,7 @@ struct ObjectId<'a> {
 
 impl Objects {
     pub(super) fn new(count_max: usize, stored: Vec<StoredObject>) -> Self {
-        let mut objects = Self { by_id: BTreeMap::new(), bytes: 0, count_max, packet: None };
+        let mut objects = Self { by_id: BTreeMap::new(), bytes: 0, count_max, packet: None, revision: 0 };
         for object in stored {
             // What the store gives was checked when it came in. Should it be unreadable, the rest still counts.
             if let Ok(members) = serde_json::from_str::<Members>(&object.json) {
@@ -70,7 +73,7 @@ impl Objects {
         }
         let version = old.map_or(0, |object| object.version) + 1;
         self.bytes = self.bytes - old_bytes + bytes;
-        self.packet = None;
+        self.changed();
         self.by_id.insert(id.to_owned(), Object { version, owner: owner.clone(), members });
         Ok(version)
     }
@@ -78,8 +81,18 @@ impl Objects {
     fn remove(&mut self, id: &str) -> Option<Object> {
         let object = self.by_id.remove(id)?;
         self.bytes -= object.members.json_bytes();
-        self.packet = None;
+        self.changed();
         Some(object)
+    }
+
+    fn changed(&mut self) {
+        self.packet = None;
+        self.revision += 1;
+    }
+
+    /// Another number after each change.
+    pub(super) fn revision(&self) -> u64 {
+        self.revision
     }
 
     /// `room-objects`: every object with its `version` and `owner`.
@@ -128,7 +141,7 @@ impl Serialize for Object {
     }
 }
 
-fn to_json(members: &Members) -> String {
+pub(super) fn to_json(members: &Members) -> String {
     serde_json::to_string(members).expect("members are JSON texts under string keys")
 }
 
@@ -157,9 +170,11 @@ impl<S: Clone> Room<S> {
             return Err(ClientError::new(ErrorCode::Exists, "the object exists and is somebody else's"));
         }
         let packet = Outgoing::event("object-created", &members);
+        let object = self.is_recorded().then(|| to_json(&members));
         let version = self.objects.put(&id, &owner, members)?;
         self.announce(Audience::Others(slot), packet);
-        self.changed(slot, &id, version, ack, effects);
+        let action = object.map(|object| Action::ObjectCreate { object, version });
+        self.changed(slot, &id, version, action, ack, effects);
         Ok(())
     }
 
@@ -185,7 +200,8 @@ impl<S: Clone> Room<S> {
         announced.set("version", json_number(version));
         announced.merge(&changes);
         self.announce(Audience::Others(slot), Outgoing::event("object-updated", &announced));
-        self.changed(slot, &id, version, ack, effects);
+        let action = self.is_recorded().then(|| Action::ObjectUpdate { update: to_json(&announced) });
+        self.changed(slot, &id, version, action, ack, effects);
         Ok(())
     }
 
@@ -197,35 +213,48 @@ impl<S: Clone> Room<S> {
         effects: &mut Vec<Effect<S>>,
     ) -> Result<(), ClientError> {
         let object = self.objects.remove(id).ok_or_else(not_found)?;
+        let own_id = object.members.value("id").map_or_else(|| json_string(id), ToOwned::to_owned);
+        let action = self.is_recorded().then(|| Action::ObjectDelete { id: own_id.get().to_owned() });
         let mut announced = Members::default();
-        announced.set("id", object.members.value("id").map_or_else(|| json_string(id), ToOwned::to_owned));
+        announced.set("id", own_id);
         self.announce(Audience::Others(slot), Outgoing::event("object-deleted", &announced));
         let answer = ok_packet(ack, ObjectId { id });
-        self.store(slot, id, answer, ack, effects);
+        self.store(slot, id, action, answer, ack, effects);
         Ok(())
     }
 
-    fn changed(&mut self, slot: u16, id: &str, version: u64, ack: AckId, effects: &mut Vec<Effect<S>>) {
+    fn changed(
+        &mut self,
+        slot: u16,
+        id: &str,
+        version: u64,
+        action: Option<Action>,
+        ack: AckId,
+        effects: &mut Vec<Effect<S>>,
+    ) {
         let answer = ok_packet(ack, ObjectAnswer { id, version });
-        self.store(slot, id, answer, ack, effects);
+        self.store(slot, id, action, answer, ack, effects);
     }
 
-    /// In a persistent room the answer waits until the change is stored; elsewhere it goes at once.
+    /// The answer waits until the change is stored, if the room is persistent, and until it is written down, if the
+    /// room is recorded; else it goes at once.
     fn store(
         &mut self,
         slot: u16,
         id: &str,
+        action: Option<Action>,
         answer: Option<Outgoing>,
         ack: AckId,
         effects: &mut Vec<Effect<S>>,
     ) {
-        let session = self.member(slot).session.clone();
         if !self.shared.options.persistent {
-            return self.reply(&session, answer);
+            return self.answer_recorded(slot, action, answer, ack);
         }
+        let session = self.member(slot).session.clone();
         let reply = answer.zip(ack).map(|(answer, ack)| (session, answer, ack));
         let again = self.unsaved.contains(id);
-        self.push_write(id, reply, again, effects);
+        let record = action.and_then(|action| self.event(slot, action));
+        self.push_write(id, reply, again, record, effects);
     }
 
     fn push_write(
@@ -233,6 +262,7 @@ impl<S: Clone> Room<S> {
         id: &str,
         reply: Option<(S, Outgoing, u64)>,
         again: bool,
+        record: Option<Record>,
         effects: &mut Vec<Effect<S>>,
     ) {
         let room = self.shared.id.to_string();
@@ -243,7 +273,7 @@ impl<S: Clone> Room<S> {
         self.storing += 1;
         // Whatever failed before is part of this write: it carries the object whole.
         self.unsaved.remove(id);
-        effects.push(Effect::Store(StoreEffect { write, object_id: id.to_owned(), reply, again }));
+        effects.push(Effect::Store(StoreEffect { write, object_id: id.to_owned(), reply, again, record }));
     }
 
     /// The store has finished with a [`StoreEffect`]. A change that it could not take is told to who asked for
@@ -253,8 +283,19 @@ impl<S: Clone> Room<S> {
         if !stored {
             self.unsaved.insert(effect.object_id);
         }
-        let Some((session, answer, ack)) = effect.reply else { return };
-        if stored {
+        self.answer_stored(effect.reply, stored);
+    }
+
+    /// The store has a [`StoreEffect`], but the journal has lost its record, or does not say in time that it has it.
+    pub fn stored_unrecorded(&mut self, effect: StoreEffect<S>) {
+        self.storing -= 1;
+        self.answer_stored(effect.reply, false);
+    }
+
+    /// Answers one who waits for the disk.
+    pub(super) fn answer_stored(&mut self, reply: Option<(S, Outgoing, u64)>, is_durable: bool) {
+        let Some((session, answer, ack)) = reply else { return };
+        if is_durable {
             self.reply(&session, Some(answer));
         } else {
             let error = ClientError::new(ErrorCode::Storage, "done, but not stored durably yet");
@@ -265,7 +306,7 @@ impl<S: Clone> Room<S> {
     /// Writes once more what the store could not take.
     pub fn store_again(&mut self, effects: &mut Vec<Effect<S>>) {
         for id in std::mem::take(&mut self.unsaved) {
-            self.push_write(&id, None, true, effects);
+            self.push_write(&id, None, true, None, effects);
         }
     }
 }

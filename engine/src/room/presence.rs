@@ -5,8 +5,11 @@ use protocol::event::Encoding;
 use protocol::members::json_string;
 use protocol::view::{Point, View};
 use protocol::{Members, Outgoing, Pose};
+use replay::Action;
 use serde::Serialize;
 
+use super::objects::to_json;
+use super::outbound::Unrecorded;
 use super::{
     AckId, Audience, Effect, Entry, Flush, Joined, Member, Nothing, Outbound, Room, SessionId, User,
     ok_packet,
@@ -73,8 +76,9 @@ impl<S: Clone> Room<S> {
         self.by_session.insert(id, slot);
         *self.encodings.of(encoding) += 1;
         self.shared.set_members(self.by_session.len());
-        let joined = Outgoing::event_raw("user-joined", &self.user_json(slot));
-        self.push_presence(slot, joined);
+        let user = self.user_json(slot);
+        self.push_presence(slot, Outgoing::event_raw("user-joined", &user));
+        self.record_join(slot, user);
         effects.push(Effect::Admit { session: session.clone(), slot, generation });
         self.answer_join(slot, encoding, ack);
         Ok(())
@@ -101,7 +105,10 @@ impl<S: Clone> Room<S> {
         let (session, since) = (member.session.clone(), self.out.missed.len() + self.out.entries.len());
         let joined = Joined { session, slot, encoding, reply, since };
         let id = member.id;
-        self.out.joined.push((joined, id));
+        match self.unrecorded_arrival(id) {
+            Some(ticket) => self.out.unrecorded.push(Unrecorded { joined, id, ticket, is_told: false }),
+            None => self.out.joined.push((joined, id)),
+        }
     }
 
     /// The lowest slot that is free, if the room is not full. Low slots keep the dirty bitmap short.
@@ -141,22 +148,11 @@ impl<S: Clone> Room<S> {
         self.shared.set_members(self.by_session.len());
         self.retiring.push(slot);
         self.free_retired();
-        // Who goes before its join was answered still gets the answer, but becomes no viewer.
-        let Outbound { joined, replies, .. } = &mut self.out;
-        joined.retain_mut(|(pending, id)| {
-            if *id == member.id
-                && let Some(reply) = pending.reply.take()
-            {
-                replies.push((pending.session.clone(), reply));
-            }
-            *id != member.id
-        });
+        let unanswered = self.out.dismiss(member.id);
         let packet = Outgoing::event("user-left", &*member.user.id);
         self.push_presence(slot, packet);
         self.out.left.push((member.session.clone(), slot));
-        if ack.is_some() {
-            self.reply(&member.session, ok_packet(ack, Nothing {}));
-        }
+        self.record_leave(&member, unanswered, ok_packet(ack, Nothing {}));
         Ok(())
     }
 
@@ -197,12 +193,13 @@ impl<S: Clone> Room<S> {
         update.set("socketId", json_string(&member.user.socket_id));
         update.merge(changes);
         self.announce(Audience::Others(slot), Outgoing::event("user-updated", &update));
-        self.reply_ok(slot, ack, Nothing {});
+        let action = self.is_recorded().then(|| Action::UserUpdate { update: to_json(&update) });
+        self.answer_recorded(slot, action, ok_packet(ack, Nothing {}), ack);
         Ok(())
     }
 
     /// One `user` of the contract as JSON.
-    fn user_json(&self, slot: u16) -> String {
+    pub(super) fn user_json(&self, slot: u16) -> String {
         let mut out = Vec::with_capacity(200);
         self.write_user(slot, &mut out);
         String::from_utf8(out).expect("built from JSON texts")
@@ -245,7 +242,7 @@ impl<S: Clone> Room<S> {
     /// When what waits should go out: at once if anybody waits for an answer or a message; arrivals and
     /// departures are gathered for a while. `None` if nothing waits.
     pub fn flush_due(&self) -> Option<Time> {
-        match (self.out.is_empty(), self.out.urgent) {
+        match (self.out.is_silent(), self.out.urgent) {
             (true, _) => None,
             (false, true) => Some(Time::default()),
             (false, false) if self.out.held => Some(self.last_welcome + PRESENCE_INTERVAL),
@@ -257,13 +254,14 @@ impl<S: Clone> Room<S> {
     /// objects cost the more the fuller the room is. The lists are made once for all who have joined since the last
     /// time, whose members they all are already.
     pub fn flush(&mut self, now: Time, effects: &mut Vec<Effect<S>>) {
-        if self.out.is_empty() {
+        if self.out.is_silent() {
             return;
         }
         let mut out = std::mem::replace(&mut self.out, Outbound::new());
-        if !out.joined.is_empty() && now < self.last_welcome + PRESENCE_INTERVAL {
-            self.out = out.hold_joined();
-            if out.is_empty() {
+        let too_early = !out.joined.is_empty() && now < self.last_welcome + PRESENCE_INTERVAL;
+        if too_early || !out.unrecorded.is_empty() {
+            self.out = out.hold(too_early);
+            if out.is_silent() {
                 return;
             }
         }
@@ -293,21 +291,5 @@ impl<S: Clone> Room<S> {
         *self.encodings.of(member.encoding) -= 1;
         *self.encodings.of(encoding) += 1;
         member.encoding = encoding;
-    }
-}
-
-impl<S> Outbound<S> {
-    /// Takes out those who wait for their welcome, with what they must hear after it of what goes out without them.
-    fn hold_joined(&mut self) -> Self {
-        let first = self.joined.iter().map(|(joined, _)| joined.since).min().unwrap_or(0);
-        let gone = std::mem::take(&mut self.missed);
-        let entries = gone.iter().chain(&self.entries).enumerate().skip(first);
-        let (places, missed): (Vec<usize>, Vec<Entry>) =
-            entries.filter(|(_, entry)| !entry.in_welcome).map(|(at, entry)| (at, entry.clone())).unzip();
-        let mut joined = std::mem::take(&mut self.joined);
-        for (joined, _) in &mut joined {
-            joined.since = places.partition_point(|place| *place < joined.since);
-        }
-        Self { missed, joined, held: true, ..Self::new() }
     }
 }

@@ -2,9 +2,11 @@
 
 use protocol::Outgoing;
 use protocol::error::{ClientError, ErrorCode};
+use replay::Action;
 use serde::Serialize;
 
-use super::{AckId, Audience, Entry, Nothing, Room};
+use super::recording::argument;
+use super::{AckId, Audience, Entry, Nothing, Room, ok_packet};
 use crate::pace::RateChange;
 
 impl<S: Clone> Room<S> {
@@ -16,6 +18,11 @@ impl<S: Clone> Room<S> {
         volatile: bool,
         ack: AckId,
     ) -> Result<(), ClientError> {
+        let is_recorded = to.is_none() && self.records_messages();
+        let action = is_recorded.then(|| Action::Message {
+            message: argument(&packet).to_owned(),
+            attachments: packet.attachments().to_vec(),
+        });
         match to {
             None => self.push_relayed(Audience::Others(from), packet, volatile),
             Some(name) => {
@@ -28,7 +35,7 @@ impl<S: Clone> Room<S> {
                 }
             }
         }
-        self.reply_ok(from, ack, Nothing {});
+        self.answer_recorded(from, action, ok_packet(ack, Nothing {}), ack);
         Ok(())
     }
 

@@ -83,6 +83,7 @@ impl Shard {
             flush_wake: None,
         };
         self.rooms.insert(key, Hosted::Open(Box::new(open)));
+        self.begin_recording(now, key);
         self.wake_at(next_tick, Wake::Tick(key));
     }
 
@@ -169,11 +170,13 @@ impl Shard {
 
     /// One tick of a room goes out.
     async fn deliver(&mut self, now: Time, due: Time, key: u64) {
+        let pose_hz = self.pose_hz(now);
         let Some(Hosted::Open(open)) = self.rooms.get_mut(&key) else { return };
         let delivery = Delivery::new(due);
         let own_part = delivery.part();
         open.delivery = delivery;
         self.metrics.ticks.inc();
+        open.room.sample_poses_at(pose_hz);
         open.room.handle_tick(now, &mut self.effects);
         self.apply(now, key, None).await;
         let end = self.engine.clock.now();

@@ -2,9 +2,10 @@
 //!
 //! It takes commands from its mailbox, hands them to the room that they are for, and carries out what the room
 //! wants done. It keeps its rooms' ticks. It never waits for a disk: what is to be stored goes to the store as a
-//! job, and the answer comes back when the job is done.
+//! job, and the answer comes back when the job is done. What is to be written down goes to the journal at once.
 
 mod hosting;
+mod recording;
 mod storing;
 
 use std::cmp::Reverse;
@@ -27,6 +28,7 @@ use crate::ports::{StoreError, StoredObject};
 use crate::room::{AckId, Command, Effect, Flush, Room, SessionId, StoreEffect, error_packet};
 use crate::session::{Membership, Session};
 use crate::time::Time;
+use recording::{Awaited, Promise};
 
 /// What comes into a shard's mailbox.
 pub(crate) enum ShardMessage {
@@ -56,10 +58,12 @@ enum Wake {
 enum JobDone {
     Loaded(u64, Result<Vec<StoredObject>, StoreError>),
     Stored(Vec<Pending>, Result<(), StoreError>),
+    /// Whether a record of the room is durable.
+    Recorded(u64, Awaited, bool),
 }
 
-/// A change to be stored, and the key of its room.
-type Pending = (u64, StoreEffect<Arc<Session>>);
+/// A change to be stored, the key of its room, and what the journal promises about its record.
+type Pending = (u64, StoreEffect<Arc<Session>>, Option<Promise>);
 
 type Deferred = (Arc<Session>, Command, AckId, Option<(Lease, u64)>);
 
@@ -97,6 +101,11 @@ pub struct Shard {
     touched: Vec<u64>,
     settling: Vec<oneshot::Sender<()>>,
     effects: Vec<Effect<Arc<Session>>>,
+    /// Acks and welcomes that wait for the journal.
+    awaited: usize,
+    /// How many samples of poses a second the journal wanted when it was last asked, and when it is asked again.
+    pose_hz: u32,
+    pose_hz_until: Time,
 }
 
 impl Shard {
@@ -114,6 +123,9 @@ impl Shard {
             touched: Vec::new(),
             settling: Vec::new(),
             effects: Vec::new(),
+            awaited: 0,
+            pose_hz: 0,
+            pose_hz_until: Time::default(),
         }
     }
 
@@ -128,7 +140,7 @@ impl Shard {
             // after on every wake, and jobs come from commands only.
             tokio::select! {
                 biased;
-                Some(job) = self.jobs.join_next() => self.job_done(job.ok()).await,
+                Some(job) = self.jobs.join_next() => self.jobs_done(job.ok()).await,
                 count = self.inbox.recv_many(&mut messages, COMMANDS_PER_WAKE) => {
                     if count == 0 {
                         return;
@@ -164,10 +176,13 @@ impl Shard {
                     let membership = Membership { room: shared, slot, generation };
                     session.admit(turn.expect("only a join admits"), membership);
                 }
-                Effect::Store(store) => {
+                Effect::Store(mut store) => {
+                    let is_awaited = store.reply.is_some();
+                    let promise = store.record.take().and_then(|record| self.give(key, record, is_awaited));
                     self.unstored += 1;
-                    self.writes.push((key, store));
+                    self.writes.push((key, store, promise));
                 }
+                Effect::Record(record) => self.record(key, record),
                 Effect::Flush(flush) => {
                     let parts = split(flush, &open.members_per_core);
                     for (core, part) in parts {
@@ -249,7 +264,7 @@ impl Shard {
         }
     }
 
-    /// Whether nothing is with the store, and nothing waits to be tried again.
+    /// Whether nothing is with the store, nobody waits for the journal, and nothing waits to be tried again.
     fn is_settled(&self) -> bool {
         let saved = |hosted: &Hosted| matches!(hosted, Hosted::Open(open) if open.room.is_saved());
         self.jobs.is_empty() && self.rooms.values().all(saved)

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 
 use protocol::error::{ClientError, ErrorCode};
 
+use super::recording::Awaited;
 use super::{Hosted, JobDone, Pending, Shard, Wake};
-use crate::limits::STORE_RETRY;
+use crate::limits::{COMMANDS_PER_WAKE, STORE_RETRY};
 use crate::ports::{StoreError, StoredObject};
 use crate::room::{Command, Nothing, error_packet, ok_packet};
 use crate::time::Time;
@@ -16,15 +17,16 @@ use crate::time::Time;
 fn apart(pending: Vec<Pending>) -> Vec<Vec<Pending>> {
     let mut writes: Vec<Vec<Pending>> = Vec::new();
     let mut places = HashMap::new();
-    for (key, effect) in pending {
+    for change in pending {
+        let (key, effect, _) = &change;
         let place = match effect.again {
             true => writes.len(),
-            false => *places.entry(key).or_insert(writes.len()),
+            false => *places.entry(*key).or_insert(writes.len()),
         };
         if place == writes.len() {
             writes.push(Vec::new());
         }
-        writes[place].push((key, effect));
+        writes[place].push(change);
     }
     writes
 }
@@ -35,13 +37,22 @@ impl Shard {
             return;
         }
         for effects in apart(std::mem::take(&mut self.writes)) {
-            let writes = effects.iter().map(|(_, effect)| effect.write.clone()).collect();
+            let writes = effects.iter().map(|(_, effect, _)| effect.write.clone()).collect();
             let stored = self.engine.store.write(writes);
             self.jobs.spawn(async move { JobDone::Stored(effects, stored.await) });
         }
     }
 
-    pub(super) async fn job_done(&mut self, job: Option<JobDone>) {
+    /// This job is done, and others may be: what they let go then goes out together.
+    pub(super) async fn jobs_done(&mut self, job: Option<JobDone>) {
+        self.job_done(job).await;
+        for _ in 1..COMMANDS_PER_WAKE {
+            let Some(job) = self.jobs.try_join_next() else { break };
+            self.job_done(job.ok()).await;
+        }
+    }
+
+    async fn job_done(&mut self, job: Option<JobDone>) {
         let now = self.engine.clock.now();
         match job {
             Some(JobDone::Loaded(key, objects)) => self.loaded(now, key, objects).await,
@@ -50,7 +61,13 @@ impl Shard {
                 if result.is_err() {
                     self.engine.metrics.store_failures.inc();
                 }
-                for (key, effect) in effects {
+                for (key, effect, promise) in effects {
+                    if let Some(promise) = promise
+                        && result.is_ok()
+                    {
+                        self.await_record(key, Awaited::Change(Box::new(effect)), promise);
+                        continue;
+                    }
                     let Some(Hosted::Open(open)) = self.rooms.get_mut(&key) else { continue };
                     open.room.stored(effect, result.is_ok());
                     self.touched.push(key);
@@ -59,6 +76,7 @@ impl Shard {
                     }
                 }
             }
+            Some(JobDone::Recorded(key, awaited, is_durable)) => self.recorded(key, awaited, is_durable),
             // A job neither panics nor is aborted.
             None => {}
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use engine::journal::{Journal, NoJournal};
 use engine::{Engine, EngineConfig, RoomDefaults, RoomRequest, Session, User};
 use prometheus_client::registry::Registry;
 use protocol::ClientEvent;
@@ -11,7 +12,8 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::ports::{MemoryOutbox, MemoryStore, PausedClock, Reading, StorePort, lagging, slowed};
-use super::poses::pose_numbered;
+use super::poses::{pose_json, pose_numbered};
+use super::replayed::Replayed;
 
 /// Shards and fan-outs of an engine under test.
 pub(crate) const CORES: usize = 3;
@@ -51,9 +53,18 @@ impl World {
     /// As [`World::new`]; with a seed, each core now and then stands still for a moment, so that what happens on
     /// different cores meets in orders in which it would not meet otherwise.
     pub(crate) fn with_lag(rooms: RoomDefaults, store: &Arc<MemoryStore>, lag: Option<u64>) -> Self {
+        Self::with_journal(rooms, store, Arc::new(NoJournal), lag)
+    }
+
+    pub(crate) fn with_journal(
+        rooms: RoomDefaults,
+        store: &Arc<MemoryStore>,
+        journal: Arc<dyn Journal>,
+        lag: Option<u64>,
+    ) -> Self {
         let clock = PausedClock::start();
         let store = Arc::new(StorePort(store.clone()));
-        let config = EngineConfig { cores: CORES, rooms, store, clock: clock.clone() };
+        let config = EngineConfig { cores: CORES, rooms, store, journal, clock: clock.clone() };
         let mut registry = Registry::default();
         let (engine, cores) = Engine::new(config, &mut registry);
         let mut tasks = Vec::new();
@@ -159,6 +170,28 @@ impl World {
                 );
             }
         }
+    }
+
+    /// What was written down of a room is the truth, its people's poses included.
+    pub(crate) fn check_replayed(&self, room: &str, replayed: &Replayed) {
+        let mut seen = BTreeMap::new();
+        for stay in replayed.members.values() {
+            seen.insert(stay.user["socketId"].as_str().unwrap().to_owned(), stay.pose());
+        }
+        let there = self.people.iter().filter(|person| person.alive && person.room.as_deref() == Some(room));
+        let expected: BTreeMap<_, _> = there
+            .map(|person| {
+                let pose = person.pose.map_or(protocol::Pose::INITIAL, pose_numbered);
+                (person.name.clone(), pose_json(&pose))
+            })
+            .collect();
+        assert_eq!(seen, expected, "who is in {room}, and where");
+        let objects: BTreeMap<_, _> = replayed
+            .objects
+            .iter()
+            .map(|(id, object)| (id.clone(), (object["version"].as_u64().unwrap(), object["value"].clone())))
+            .collect();
+        assert_eq!(objects, self.objects.get(room).cloned().unwrap_or_default(), "objects of {room}");
     }
 
     /// `person` is in its room with this many altogether.

@@ -8,7 +8,7 @@ use engine::broadcast::{FRAME_ENVELOPE_BYTES, TickPoses};
 use engine::interest::Cell;
 use engine::limits::REFRESH_INTERVAL;
 use engine::room::{Command, Effect, Flush, Room};
-use engine::{RoomOptions, RoomShared, SessionId, TickRate, Time};
+use engine::{RoomDefaults, RoomOptions, RoomShared, SessionId, TickRate, Time};
 use protocol::Pose;
 use protocol::event::Encoding;
 use protocol::frame::GROUP_HEADER_BYTES;
@@ -47,7 +47,7 @@ impl Hall {
             persistent: false,
             tick_hz: TickRate::Fixed(setup.hz),
             view: setup.view,
-            password: None,
+            ..RoomDefaults::default().options()
         };
         let now = Time::from_micros(1_000_000_000);
         let shared = RoomShared::detached("hall", options, now);
@@ -210,7 +210,7 @@ impl Hall {
                 }
                 Effect::Flush(flush) => self.welcome(&flush),
                 Effect::Tick(tick) => poses = Some(*tick),
-                Effect::Store(_) => panic!("nothing is to be stored"),
+                Effect::Store(_) | Effect::Record(_) => panic!("nothing is to be kept"),
             }
         }
         poses

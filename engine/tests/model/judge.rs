@@ -64,7 +64,10 @@ impl Run {
 
     /// What the model says to a command.
     pub(super) fn expect(&mut self, operation: &Operation, who: u64, ack: Option<u64>) {
-        let outcome = self.judge(operation, who);
+        let inside = self.truth.members.contains_key(&who);
+        let outcome = self.judge(operation, who, ack);
+        let late =
+            if inside && outcome.starts_with("ok") { self.late(operation, who, ack, &outcome) } else { None };
         let changes_objects = matches!(
             operation,
             Operation::Create { .. } | Operation::Update { .. } | Operation::Delete { .. }
@@ -78,12 +81,15 @@ impl Run {
             };
             self.truth.unsaved.remove(&id(object));
             self.to_store.push_back(Storing { id: id(object), answer: ack.map(|ack| (who, ack, outcome)) });
-        } else {
+        } else if let Some(late) = late {
+            self.truth.late.push_back(late);
+        } else if !(outcome == "ok" && matches!(operation, Operation::Join { .. })) {
             self.truth.answer(who, ack, &outcome);
         }
     }
 
-    fn judge(&mut self, operation: &Operation, who: u64) -> String {
+    fn judge(&mut self, operation: &Operation, who: u64, ack: Option<u64>) -> String {
+        let ticket = self.setup.recorded.then_some(self.counter);
         let truth = &mut self.truth;
         let inside = truth.members.contains_key(&who);
         let value = self.counter;
@@ -93,7 +99,7 @@ impl Run {
                 match inside {
                     false if shut => return "wrong_password".into(),
                     false if truth.members.len() >= self.setup.max_users => return "room_full".into(),
-                    _ => truth.join(who),
+                    _ => truth.join(who, ack, ticket),
                 }
             }
             Operation::Leave { .. } if inside => truth.leave(who),

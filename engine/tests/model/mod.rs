@@ -2,6 +2,8 @@
 
 mod fan;
 mod judge;
+mod late;
 pub(crate) mod operation;
 pub(crate) mod run;
 mod truth;
+pub(crate) mod twin;

@@ -16,6 +16,7 @@ pub(crate) struct Setup {
     pub(crate) max_objects: usize,
     pub(crate) persistent: bool,
     pub(crate) password: bool,
+    pub(crate) recorded: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -102,15 +103,23 @@ pub(crate) enum Operation {
         ok: bool,
     },
     StoreAgain,
+    /// It has what the journal has lost.
+    StoredUnrecorded,
+    /// The journal is done with the oldest or the newest record that somebody waits for.
+    Recorded {
+        ok: bool,
+        last: bool,
+    },
 }
 
 pub(crate) fn case() -> impl Strategy<Value = Case> {
-    let setup = (1..7_usize, 1..5_usize, any::<bool>(), prop::bool::weighted(0.3)).prop_map(
-        |(max_users, max_objects, persistent, password)| Setup {
+    let setup = (1..7_usize, 1..5_usize, any::<bool>(), prop::bool::weighted(0.3), any::<bool>()).prop_map(
+        |(max_users, max_objects, persistent, password, recorded)| Setup {
             max_users,
             max_objects,
             persistent,
             password,
+            recorded,
         },
     );
     (setup, vec(operation(), 1..120)).prop_map(|(setup, operations)| Case { setup, operations })
@@ -136,9 +145,12 @@ fn operation() -> impl Strategy<Value = Operation> {
             .prop_map(|(who, to, volatile, ack)| Operation::Relay { who, to, volatile, ack }),
         4 => Just(Operation::Tick),
         3 => Just(Operation::Flush),
+        6 => (any::<bool>(), any::<bool>()).prop_map(|(ok, last)| Operation::Recorded { ok, last }),
+        1 => Just(Operation::StoredUnrecorded),
         3 => (1..80_u64).prop_map(|millis| Operation::Pass { millis }),
         4 => prop::bool::weighted(0.6).prop_map(|ok| Operation::Stored { ok }),
         2 => Just(Operation::StoreAgain),
+        1 => (1_000..40_000_u64).prop_map(|millis| Operation::Pass { millis }),
     ]
 }
 

@@ -7,14 +7,16 @@ use std::time::Duration;
 use engine::limits::PRESENCE_INTERVAL;
 use engine::options::Password as Digest;
 use engine::ports::{RoomWrite, StoredObject};
-use engine::room::{Effect, Room, StoreEffect};
+use engine::room::{Awaits, Effect, RecordEffect, Room, StoreEffect};
 use engine::{RoomOptions, RoomShared, SessionId, TickRate, Time, ViewOptions};
 use serde_json::{Value, json};
 
 use super::fan::Fan;
+use super::late::POSE_HZ;
 use super::operation::{Operation, SESSIONS, Setup};
 use super::truth::Truth;
 use crate::common::poses::pose_numbered;
+use crate::common::replayed::Replayed;
 
 /// Ticks within which everybody is repeated to who takes frames.
 pub(super) const TICK_HZ: u32 = 20;
@@ -28,18 +30,24 @@ pub(super) struct Storing {
 pub(crate) struct Run {
     pub(super) setup: Setup,
     shared: Arc<RoomShared>,
-    room: Room<u64>,
+    pub(super) room: Room<u64>,
     pub(super) truth: Truth,
-    fan: Fan,
-    now: Time,
+    pub(super) fan: Fan,
+    pub(super) now: Time,
     last_flush: Time,
     /// Where each session was let in last.
     admitted: BTreeMap<u64, (u16, u32)>,
-    storing: VecDeque<(Storing, StoreEffect<u64>)>,
+    pub(super) storing: VecDeque<(Storing, StoreEffect<u64>)>,
     /// What the model wants stored, until the room's effects are looked at.
     pub(super) to_store: VecDeque<Storing>,
     store: BTreeMap<String, StoredObject>,
     pub(super) counter: u64,
+    /// What waits for the journal, in the order of the model's.
+    pub(super) awaits: VecDeque<Awaits<u64>>,
+    /// What the journal has been given.
+    pub(super) replayed: Replayed,
+    /// Everybody's pose at each tick, by its time in ms.
+    pub(super) snapshots: BTreeMap<u64, BTreeMap<u64, Option<u32>>>,
 }
 
 impl Run {
@@ -50,12 +58,20 @@ impl Run {
             tick_hz: TickRate::Fixed(TICK_HZ),
             view: ViewOptions::default(),
             password: setup.password.then(|| Digest::new("sesame", [3; 16])),
+            record: true,
+            record_messages: true,
         };
         let now = Time::from_micros(1_000_000_000);
         let shared = RoomShared::detached("model", options, now);
-        Self {
+        let mut room = Room::new(shared.clone(), setup.max_objects, Vec::new());
+        let mut effects = Vec::new();
+        if setup.recorded {
+            room.begin_recording(now, &mut effects);
+            room.sample_poses_at(POSE_HZ);
+        }
+        let mut run = Self {
             setup,
-            room: Room::new(shared.clone(), setup.max_objects, Vec::new()),
+            room,
             shared,
             truth: Truth::new(),
             fan: Fan::new(),
@@ -66,7 +82,12 @@ impl Run {
             to_store: VecDeque::new(),
             store: BTreeMap::new(),
             counter: 0,
-        }
+            awaits: VecDeque::new(),
+            replayed: Replayed::default(),
+            snapshots: BTreeMap::new(),
+        };
+        run.apply(effects);
+        run
     }
 
     pub(crate) fn step(&mut self, operation: &Operation) {
@@ -83,6 +104,8 @@ impl Run {
             }
             Operation::Stored { ok } => self.stored(ok),
             Operation::StoreAgain => self.store_again(),
+            Operation::StoredUnrecorded => self.stored_unrecorded(),
+            Operation::Recorded { ok, last } => self.recorded(ok, last),
             _ => self.command(operation),
         }
         self.check_always();
@@ -92,6 +115,7 @@ impl Run {
     pub(crate) fn finish(mut self) {
         // A second without moves; the fan sees to it that everybody is shown.
         (0..=TICK_HZ).for_each(|_| self.tick());
+        self.settle_poses();
         for who in 0..SESSIONS {
             self.step(&Operation::Leave { who, ack: true });
         }
@@ -99,6 +123,7 @@ impl Run {
             self.step(&Operation::Stored { ok: true });
             self.step(&Operation::StoreAgain);
         }
+        self.settle_records();
         self.flush();
         assert!(self.room.is_done());
         let objects = self.truth.objects.iter().filter(|_| self.setup.persistent);
@@ -135,15 +160,18 @@ impl Run {
         }
     }
 
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         let mut effects = Vec::new();
         self.room.handle_tick(self.now, &mut effects);
+        let (records, effects): (Vec<_>, _) =
+            effects.into_iter().partition(|effect| matches!(effect, Effect::Record(_)));
         let is_silent = !effects.iter().any(|effect| matches!(effect, Effect::Tick(_)));
         self.spoken(effects);
         if is_silent {
             self.fan.still_tick();
         }
         self.check_poses();
+        self.ticked(records);
     }
 
     fn flush(&mut self) {
@@ -161,7 +189,7 @@ impl Run {
         self.check_pictures();
     }
 
-    fn apply(&mut self, effects: Vec<Effect<u64>>) {
+    pub(super) fn apply(&mut self, effects: Vec<Effect<u64>>) {
         for effect in effects {
             match effect {
                 Effect::Admit { session, slot, generation } => {
@@ -177,7 +205,12 @@ impl Run {
                     assert_eq!(effect.object_id, expected.id);
                     let ack = effect.reply.as_ref().map(|(session, _, ack)| (*session, *ack));
                     assert_eq!(ack, expected.answer.as_ref().map(|(who, ack, _)| (*who, *ack)));
+                    effect.record.iter().for_each(|record| self.record(record));
                     self.storing.push_back((expected, effect));
+                }
+                Effect::Record(RecordEffect { record, awaits }) => {
+                    self.record(&record);
+                    awaits.into_iter().for_each(|awaits| self.awaits(awaits));
                 }
                 Effect::Flush(flush) => self.fan.flush(&flush),
                 Effect::Tick(poses) => self.fan.tick(&poses),
@@ -188,10 +221,19 @@ impl Run {
 
     fn stored(&mut self, ok: bool) {
         let Some((storing, effect)) = self.storing.pop_front() else { return };
+        if ok {
+            self.keep_in_store(&effect);
+        } else {
+            self.truth.unsaved.insert(storing.id);
+        }
+        if let Some((who, ack, outcome)) = storing.answer {
+            self.truth.answer(who, Some(ack), if ok { &outcome } else { "storage" });
+        }
+        self.room.stored(effect, ok);
+    }
+
+    pub(super) fn keep_in_store(&mut self, effect: &StoreEffect<u64>) {
         match effect.write.clone() {
-            _ if !ok => {
-                self.truth.unsaved.insert(storing.id);
-            }
             RoomWrite::PutObject { object, .. } => {
                 self.store.insert(object.id.clone(), object);
             }
@@ -200,10 +242,6 @@ impl Run {
             }
             RoomWrite::CreateRoom(_) => panic!("a room does not make rooms"),
         }
-        if let Some((who, ack, outcome)) = storing.answer {
-            self.truth.answer(who, Some(ack), if ok { &outcome } else { "storage" });
-        }
-        self.room.stored(effect, ok);
     }
 
     fn store_again(&mut self) {
@@ -227,8 +265,13 @@ impl Run {
         let truth = &self.truth;
         assert_eq!(self.shared.members(), truth.members.len());
         assert!((0..SESSIONS).all(|who| self.room.has(SessionId(who)) == truth.members.contains_key(&who)));
-        let done =
-            truth.members.is_empty() && !truth.waiting && self.storing.is_empty() && truth.unsaved.is_empty();
+        let done = truth.members.is_empty()
+            && !truth.waiting
+            && self.storing.is_empty()
+            && truth.unsaved.is_empty()
+            && truth.late.is_empty();
+        self.check_late();
+        self.check_replayed();
         assert_eq!(self.room.is_done(), done, "nothing is left to be done");
         let due = self.room.flush_due();
         assert_eq!(due.is_some(), truth.waiting, "something waits to be told");

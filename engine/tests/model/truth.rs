@@ -1,10 +1,11 @@
 //! The model: plain maps, no packets, no slots.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use engine::Time;
 use engine::limits::PRESENCE_INTERVAL;
 
+use super::late::Late;
 use super::operation::SESSIONS;
 
 #[derive(Debug, Default)]
@@ -24,6 +25,10 @@ pub(crate) struct Truth {
     last_welcome: Time,
     /// Objects whose last write failed.
     pub(crate) unsaved: BTreeSet<String>,
+    /// What waits for the journal, in order.
+    pub(crate) late: VecDeque<Late>,
+    /// Acks of joins that wait for an arrival's record: its ticket, whose, which.
+    pub(crate) late_joins: Vec<(u64, u64, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +39,8 @@ pub(crate) struct Member {
     pub(crate) welcomed: bool,
     /// Welcomes that it is to get with the next flush that brings any.
     welcomes: usize,
+    /// The ticket of its arrival, if that is not written down yet, and the welcomes that wait for it.
+    unrecorded: Option<(u64, usize)>,
     /// What it is to be told with the next flush, or after its first welcome.
     pending: Vec<String>,
     /// Objects that it has changed since its last welcome: of these it knows more than it was told.
@@ -51,12 +58,43 @@ impl Truth {
         }
     }
 
-    pub(crate) fn join(&mut self, who: u64) {
+    /// A join by this ack. With a ticket, an arrival is to be written down under it before it is answered.
+    pub(crate) fn join(&mut self, who: u64, ack: Option<u64>, ticket: Option<u64>) {
         if !self.members.contains_key(&who) {
             self.tell_others(who, &format!("joined s{who}"));
+            let unrecorded = ticket.map(|ticket| (ticket, 0));
+            self.members.insert(who, Member { unrecorded, ..Member::default() });
+            self.late.extend(ticket.map(|ticket| Late::Welcome { who, ticket }));
         }
-        self.members.entry(who).or_default().welcomes += 1;
-        self.waiting = true;
+        if let Some(ack) = ack {
+            self.answers[who as usize].insert(ack, "ok".to_owned());
+        }
+        let member = self.members.get_mut(&who).expect("just let in");
+        match &mut member.unrecorded {
+            Some((ticket, welcomes)) => {
+                *welcomes += 1;
+                self.late_joins.extend(ack.map(|ack| (*ticket, who, ack)));
+            }
+            None => {
+                member.welcomes += 1;
+                self.waiting = true;
+            }
+        }
+    }
+
+    /// An arrival is written down, or never will be.
+    pub(crate) fn arrival_recorded(&mut self, who: u64, ticket: u64) {
+        let acks = self.late_joins.extract_if(.., |(of, ..)| *of == ticket).count();
+        let member =
+            self.members.get_mut(&who).filter(|member| member.unrecorded.is_some_and(|(of, _)| of == ticket));
+        match member {
+            Some(member) => {
+                member.welcomes += member.unrecorded.take().map_or(0, |(_, welcomes)| welcomes);
+                self.waiting = true;
+            }
+            // It has left.
+            None => self.waiting |= acks > 0,
+        }
     }
 
     pub(crate) fn leave(&mut self, who: u64) {
@@ -99,7 +137,9 @@ impl Truth {
             self.last_welcome = now;
         }
         self.waiting = hold;
-        for (who, member) in self.members.iter_mut().filter(|(_, member)| member.welcomed || !hold) {
+        for (who, member) in
+            self.members.iter_mut().filter(|(_, member)| member.welcomed || (!hold && member.welcomes > 0))
+        {
             let log = &mut self.logs[*who as usize];
             let welcomes = if hold { 0 } else { std::mem::take(&mut member.welcomes) };
             let first = usize::from(!member.welcomed && welcomes > 0);

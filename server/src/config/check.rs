@@ -9,6 +9,7 @@ use http::{HeaderValue, Uri};
 use tracing_subscriber::EnvFilter;
 
 use super::{Config, ConfigError, Environment, Given, Secret};
+use crate::redis::{Nodes, URL_RULE};
 
 /// Bytes of the shortest secret that is taken: as many as the signature's digest has.
 pub const MIN_SECRET_BYTES: usize = 32;
@@ -22,6 +23,15 @@ pub const MAX_CORES: usize = 1_024;
 /// The longest time that may be set anywhere, in milliseconds: an hour.
 const MAX_TIME_MS: u64 = 3_600_000;
 
+/// The most samples of a pose that are recorded per second.
+pub const MAX_REPLAY_HZ: u32 = 30;
+
+/// The most hours that replay is kept for: a year. There is a file for each.
+pub const MAX_REPLAY_TTL_HOURS: u64 = 8_784;
+
+/// The least that replay may be held to. An empty hour takes a few pages.
+pub const MIN_REPLAY_BYTES: u64 = 1024 * 1024;
+
 /// Where a built page is looked for, seen from the working directory and from above the program.
 const PAGE: &str = "web/dist";
 
@@ -33,10 +43,7 @@ pub(super) fn accept(given: Given) -> Result<Config, ConfigError> {
     if jwt_secret_is_random {
         notes.push("JWT_SECRET is not set: it is random, and no token outlives this process".into());
     }
-    let redis_url = given.redis_url.map(redis_url).transpose()?;
-    if redis_url.is_some() {
-        notes.push("REDIS_URL is set, but this version keeps rooms in SQLite and does not use it".into());
-    }
+    let redis = redis(given.redis_url, given.redis_ca_file)?;
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = given.cores.unwrap_or(available.min(MAX_CORES));
     if cores > available {
@@ -50,6 +57,10 @@ pub(super) fn accept(given: Given) -> Result<Config, ConfigError> {
     in_range("MAX_CONNECTIONS", given.max_connections as u64, 1, 10_000_000)?;
     in_range("PING_INTERVAL_MS", given.ping_interval_ms, 1, MAX_TIME_MS)?;
     in_range("PING_TIMEOUT_MS", given.ping_timeout_ms, 1, MAX_TIME_MS)?;
+    in_range("REPLAY_HZ", given.replay_hz.into(), 0, MAX_REPLAY_HZ.into())?;
+    in_range("REPLAY_TTL_HOURS", given.replay_ttl_hours, 0, MAX_REPLAY_TTL_HOURS)?;
+    let replay_max_bytes = bytes("REPLAY_MAX_BYTES", &given.replay_max_bytes)?;
+    in_range("REPLAY_MAX_BYTES", replay_max_bytes, MIN_REPLAY_BYTES, i64::MAX.unsigned_abs())?;
     cors_origin(&given.cors_origin)?;
     if let Err(error) = EnvFilter::builder().parse(&given.log) {
         return invalid(format!("LOG is no filter: {error}"));
@@ -58,12 +69,15 @@ pub(super) fn accept(given: Given) -> Result<Config, ConfigError> {
         address: SocketAddr::new(given.host, given.port),
         jwt_secret,
         jwt_secret_is_random,
-        redis_url,
+        redis,
         environment,
         cores,
         tick_hz,
         max_users_per_room: given.max_users_per_room,
         data_dir: given.data_dir,
+        replay_hz: given.replay_hz,
+        replay_ttl_hours: given.replay_ttl_hours,
+        replay_max_bytes,
         drain_ms: given.drain_ms,
         reconnect_spread_ms: given.reconnect_spread_ms,
         cors_origin: given.cors_origin,
@@ -85,6 +99,33 @@ fn in_range(name: &str, value: u64, least: u64, most: u64) -> Result<(), ConfigE
         return Ok(());
     }
     invalid(format!("{name} must be {least} to {most}, not {value}"))
+}
+
+/// A number of bytes, with or without a unit.
+fn bytes(name: &str, text: &str) -> Result<u64, ConfigError> {
+    const UNITS: [(&str, u64); 10] = [
+        ("", 1),
+        ("b", 1),
+        ("kb", 1_000),
+        ("mb", 1_000_000),
+        ("gb", 1_000_000_000),
+        ("tb", 1_000_000_000_000),
+        ("kib", 1 << 10),
+        ("mib", 1 << 20),
+        ("gib", 1 << 30),
+        ("tib", 1 << 40),
+    ];
+    let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
+    let unit = text[digits.len()..].trim().to_ascii_lowercase();
+    let factor = UNITS.iter().find(|(known, _)| *known == unit).map(|(_, factor)| *factor);
+    let number = digits.parse::<u64>().ok();
+    match number.zip(factor).and_then(|(number, factor)| number.checked_mul(factor)) {
+        Some(bytes) => Ok(bytes),
+        None => invalid(format!(
+            "{name} must be a number of bytes such as 500MB or 8GiB, not {}",
+            text.escape_debug()
+        )),
+    }
 }
 
 fn tick_hz(text: &str) -> Result<TickRate, ConfigError> {
@@ -123,14 +164,16 @@ fn jwt_secret(given: Option<String>, environment: Environment) -> Result<(Secret
 }
 
 /// The text of the URL is never part of the message: it may hold a password.
-fn redis_url(text: String) -> Result<Secret, ConfigError> {
-    let uri = text.parse::<Uri>().ok();
-    let scheme = uri.as_ref().and_then(Uri::scheme_str);
-    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
-    if host.is_empty() || !matches!(scheme, Some("redis" | "rediss")) {
-        return invalid("REDIS_URL must be of the form redis://[user:password@]host[:port], or rediss://…");
+fn redis(url: Option<String>, authorities: Option<PathBuf>) -> Result<Option<Nodes>, ConfigError> {
+    let Some(url) = url else { return Ok(None) };
+    let Ok(nodes) = Nodes::parse(&url) else {
+        return invalid(format!("REDIS_URL must be of the form {URL_RULE}"));
+    };
+    let Some(path) = authorities else { return Ok(Some(nodes)) };
+    match std::fs::read(&path) {
+        Ok(pem) => Ok(Some(nodes.with_authorities(Some(pem)))),
+        Err(error) => invalid(format!("REDIS_CA_FILE {}: {error}", path.display())),
     }
-    Ok(Secret::new(text))
 }
 
 fn cors_origin(text: &str) -> Result<(), ConfigError> {

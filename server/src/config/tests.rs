@@ -28,7 +28,8 @@ fn nothing_given_takes_the_defaults() {
     assert_eq!((config.tick_hz, config.max_users_per_room), (TickRate::Fixed(20), 10_000));
     assert_eq!((config.ping_interval_ms, config.ping_timeout_ms), (25_000, 20_000));
     assert_eq!(config.data_dir, PathBuf::from("./data"));
-    assert!(config.cores >= 1 && config.redis_url.is_none());
+    assert_eq!((config.replay_hz, config.replay_ttl_hours, config.replay_max_bytes), (10, 24, 8 << 30));
+    assert!(config.cores >= 1 && config.redis.is_none());
     assert!(config.notes.iter().all(|note| note.starts_with("JWT_SECRET")), "{:?}", config.notes);
 }
 
@@ -47,7 +48,7 @@ fn an_empty_variable_counts_as_absent() {
     let empty = ["PORT", "JWT_SECRET", "REDIS_URL", "NODE_ENV", "CORES", "WEB_DIR", "LOG", "CORS_ORIGIN"];
     let config = load(&[], &empty.map(|name| (name, ""))).unwrap();
     assert_eq!(config.address.port(), 3001);
-    assert!(config.jwt_secret_is_random && config.redis_url.is_none());
+    assert!(config.jwt_secret_is_random && config.redis.is_none());
 }
 
 #[test]
@@ -59,6 +60,12 @@ fn wrong_settings_are_refused_in_one_line() {
     for hz in ["0", "91", "-1", "20.5", "fast", "Auto", "2\n0"] {
         let line = format!(r#"TICK_HZ must be 1 to 90 or "auto", not {}"#, hz.escape_debug());
         refused(&[("TICK_HZ", hz)], &line);
+    }
+    refused(&[("REPLAY_HZ", "31")], "REPLAY_HZ must be 0 to 30");
+    refused(&[("REPLAY_TTL_HOURS", "8785")], "REPLAY_TTL_HOURS must be 0 to 8784");
+    refused(&[("REPLAY_MAX_BYTES", "1000000")], "REPLAY_MAX_BYTES must be 1048576 to");
+    for bytes in ["much", "GiB", "-1", "8 gibi", "1.5GiB", "99999999999999999999", "16777216TiB"] {
+        refused(&[("REPLAY_MAX_BYTES", bytes)], "must be a number of bytes such as 500MB or 8GiB");
     }
     refused(&[("MAX_USERS_PER_ROOM", "60001")], "MAX_USERS_PER_ROOM must be 1 to 60000");
     refused(&[("DRAIN_MS", "3600001")], "DRAIN_MS");
@@ -85,6 +92,20 @@ fn a_tick_rate_is_a_number_or_auto() {
 }
 
 #[test]
+fn a_number_of_bytes_may_have_a_unit() {
+    for (text, bytes) in [
+        ("2000000", 2_000_000),
+        ("2000000B", 2_000_000),
+        ("500MB", 500_000_000),
+        ("5000kb", 5_000_000),
+        ("2 GiB", 2 << 30),
+        ("1tib", 1 << 40),
+    ] {
+        assert_eq!(load(&[], &[("REPLAY_MAX_BYTES", text)]).unwrap().replay_max_bytes, bytes, "{text}");
+    }
+}
+
+#[test]
 fn secrets_are_checked_and_not_shown() {
     refused(&[("NODE_ENV", "production")], "JWT_SECRET must be set");
     refused(&[("JWT_SECRET", &SECRET[1..])], "at least 32 bytes");
@@ -97,10 +118,20 @@ fn secrets_are_checked_and_not_shown() {
     let variables = [("NODE_ENV", "production"), ("JWT_SECRET", SECRET), ("REDIS_URL", url)];
     let config = load(&[], &variables).unwrap();
     assert_eq!(config.environment, Environment::Production);
-    assert_eq!(config.redis_url.as_ref().unwrap().expose(), url);
-    assert!(config.notes[0].contains("REDIS_URL") && config.notes.len() == 1);
+    assert!(config.redis.is_some() && config.notes.is_empty());
     let shown = format!("{config:?}");
     assert!(!shown.contains("hunter2") && !shown.contains(SECRET), "{shown}");
+}
+
+#[test]
+fn the_authorities_for_redis_are_read() {
+    let url = ("REDIS_URL", "rediss://localhost");
+    refused(&[url, ("REDIS_CA_FILE", "nowhere/ca.pem")], "REDIS_CA_FILE nowhere/ca.pem");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ca.pem");
+    std::fs::write(&path, "-----BEGIN CERTIFICATE-----").unwrap();
+    let path = path.to_str().unwrap();
+    assert!(load(&[], &[url, ("REDIS_CA_FILE", path)]).unwrap().redis.is_some());
 }
 
 #[test]
@@ -128,7 +159,7 @@ fn help_lists_every_setting_with_its_variable_and_default() {
         let default = argument.get_default_values().first().and_then(|value| value.to_str());
         assert!(help.contains(&format!("[default: {}", default.unwrap_or_default())), "{help}");
     }
-    assert_eq!(help.matches("[env: ").count(), 17);
+    assert_eq!(help.matches("[env: ").count(), 21);
     assert!(!help.contains(SECRET));
     let Err(ConfigError::Answer(version)) = load(&["--version"], &[]) else { panic!() };
     assert!(version.starts_with("copresence "));

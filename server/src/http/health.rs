@@ -9,23 +9,27 @@ use tracing::error;
 
 use super::reply::{ApiError, Reply};
 use super::{ApiParts, reply};
+use crate::redis::RedisHealth;
 
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Always 200: whoever is up can tell how it is.
 pub(super) fn health(parts: &ApiParts) -> Response<Full<Bytes>> {
     let store = parts.store.health();
-    let is_degraded = store.last_error.is_some();
+    let is_store_degraded = store.last_error.is_some();
+    let journal = parts.journal.as_ref().map(|journal| journal.health());
+    let redis = parts.redis.as_ref().map(|redis| redis.health());
+    let is_redis_away = redis.as_ref().is_some_and(|redis| !redis.connected);
+    let is_degraded =
+        is_store_degraded || is_redis_away || journal.as_ref().is_some_and(|journal| journal.is_degraded);
     let status = match (parts.engine.is_draining(), is_degraded) {
         (true, _) => "draining",
         (false, true) => "degraded",
         (false, false) => "healthy",
     };
-    // A Redis server may be named, but rooms are kept in SQLite in any case.
-    let redis = parts.config.redis_url.as_ref().map_or(json!(false), |_| json!("unused"));
     let mut storage = json!({
         "kind": "sqlite",
-        "status": if is_degraded { "degraded" } else { "healthy" },
+        "status": if is_store_degraded { "degraded" } else { "healthy" },
         "queued": store.queued,
     });
     if let Some(reason) = store.last_error {
@@ -35,17 +39,39 @@ pub(super) fn health(parts: &ApiParts) -> Response<Full<Bytes>> {
     if let Some(name) = store.corrupt_moved_to.as_deref().and_then(|path| path.file_name()) {
         storage["corruptMovedTo"] = json!(name.to_string_lossy());
     }
+    let is_redis_there = redis.as_ref().is_some_and(|redis| redis.connected);
+    if let Some(redis) = redis {
+        storage["redis"] = of_redis(redis);
+    }
     reply::json(&json!({
         "status": status,
         "users": parts.engine.session_count(),
         "rooms": parts.engine.room_count(),
-        "redis": redis,
+        "redis": is_redis_there,
         "workers": 0,
         "version": env!("CARGO_PKG_VERSION"),
         "uptimeSeconds": parts.started.elapsed().as_secs(),
         "cores": parts.config.cores,
         "storage": storage,
+        "replay": journal.map_or_else(|| json!({"status": "off"}), |journal| journal.told),
     }))
+}
+
+fn of_redis(redis: RedisHealth) -> Value {
+    let mut told = json!({
+        "status": if redis.connected { "healthy" } else { "degraded" },
+        "waitingRecords": redis.waiting_records,
+        "waitingChanges": redis.waiting_changes,
+        "spoolBytes": redis.spool_bytes,
+        "dropped": redis.dropped,
+    });
+    if let Some(since_ms) = redis.away_since_ms {
+        told["awaySince"] = json!(since_ms);
+    }
+    if let Some(reason) = redis.last_error {
+        told["lastError"] = json!(reason);
+    }
+    told
 }
 
 /// The process answers, so it lives.

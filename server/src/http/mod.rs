@@ -28,6 +28,8 @@ use prometheus_client::registry::Registry;
 
 use crate::auth::{Auth, AuthError, Claims};
 use crate::config::Config;
+use crate::journal::RoomJournal;
+use crate::redis::Redis;
 use crate::storage::SqliteStore;
 
 use headers::Cors;
@@ -57,6 +59,10 @@ pub struct ApiParts {
     pub registry: Arc<Registry>,
     /// Where persistent rooms are kept.
     pub store: Arc<SqliteStore>,
+    /// Redis, where they are as well, if there is one.
+    pub redis: Option<Arc<Redis>>,
+    /// What is written down of rooms, if anything is.
+    pub journal: Option<Arc<RoomJournal>>,
     /// When the server came up.
     pub started: Instant,
 }

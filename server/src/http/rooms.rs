@@ -46,6 +46,8 @@ struct RoomView<'a> {
     view_periods: ViewPeriods,
     view_budget: u32,
     password_required: bool,
+    record: bool,
+    record_messages: bool,
 }
 
 impl<'a> From<&'a RoomShared> for RoomView<'a> {
@@ -62,6 +64,8 @@ impl<'a> From<&'a RoomShared> for RoomView<'a> {
             view_periods: room.options.view.periods,
             view_budget: room.options.view.budget,
             password_required: room.options.password.is_some(),
+            record: room.options.record,
+            record_messages: room.options.record_messages,
         }
     }
 }
@@ -173,6 +177,8 @@ fn request(members: &Map<String, Value>) -> Result<RoomRequest, ApiError> {
         view_periods: body::member(members, "viewPeriods", VIEW_PERIODS_RULE)?,
         view_budget: body::member(members, "viewBudget", "a whole number")?,
         password: body::member(members, "password", "a string")?,
+        record: body::member(members, "record", "true or false")?,
+        record_messages: body::member(members, "recordMessages", "true or false")?,
     })
 }
 

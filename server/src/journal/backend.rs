@@ -58,3 +58,12 @@ pub trait Backend: Send + 'static {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct BackendError(pub String);
+
+/// How a backend is, for `/api/health`. It is asked from any thread, while the journal's own has the backend.
+pub trait Condition: Send + Sync + 'static {
+    /// Why it does not work as it should, if so.
+    fn problem(&self) -> Option<String>;
+
+    /// What it tells of itself: a JSON object.
+    fn describe(&self) -> serde_json::Value;
+}

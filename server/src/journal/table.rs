@@ -3,6 +3,7 @@
 //! Rows lie in the order in which they came, so that writing is appending, whichever rooms it is for; an index of
 //! ids finds those of one room. Every row has a checksum, because SQLite has none.
 
+mod format;
 mod rows;
 
 use std::collections::HashMap;
@@ -10,35 +11,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use replay::{RecordId, RecordKind, StoredRecord};
+use replay::{RecordId, StoredRecord};
 use rusqlite::config::DbConfig;
 use rusqlite::types::Type;
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 
 use super::backend::Entry;
+use format::{check_ends, check_format, check_log, corrupt, damage, migrate, read_id, read_record, signed};
 
-/// Step *n* leads from format *n* to *n* + 1. A step that was released is never changed.
-const MIGRATIONS: [&str; 1] = ["
-    CREATE TABLE rooms (
-        number INTEGER PRIMARY KEY,
-        id TEXT NOT NULL UNIQUE
-    ) STRICT;
-    CREATE TABLE records (
-        row INTEGER PRIMARY KEY,
-        room INTEGER NOT NULL,
-        ms INTEGER NOT NULL,
-        seq INTEGER NOT NULL,
-        kind INTEGER NOT NULL,
-        checksum INTEGER NOT NULL,
-        payload BLOB NOT NULL
-    ) STRICT;
-    CREATE UNIQUE INDEX ids ON records (room, ms, seq);
-    CREATE INDEX keyframes ON records (room, ms, seq) WHERE kind >= 3;
-"];
+pub(super) use format::checksum;
 
 /// How long another program that looks into the file is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Bytes of a page. Larger ones would write more around each small record, and save nothing with large ones.
+pub(super) const PAGE_BYTES: usize = 4_096;
 
 /// Bytes that the write-ahead log is cut back to after it has grown.
 const LOG_BYTES: i64 = 16 * 1024 * 1024;
@@ -54,12 +41,25 @@ pub struct Table {
 }
 
 /// A part of a room's records.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Page {
     /// In the order of their ids.
     pub records: Vec<StoredRecord>,
     /// Records that were here and cannot be read any more.
     pub damaged: usize,
+    /// Why it has no more.
+    pub end: PageEnd,
+}
+
+/// Why a page ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageEnd {
+    /// There are no more in the file.
+    Last,
+    /// The next one does not fit.
+    Full,
+    /// What follows cannot be found, because the file is damaged.
+    Damage,
 }
 
 /// Why a table cannot be used.
@@ -85,8 +85,13 @@ impl TableError {
         match self {
             Self::TooNew { .. } => false,
             Self::Sqlite(error) => {
+                use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
+                // The others are values that are not what was written there.
                 matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
-                    || matches!(error, rusqlite::Error::FromSqlConversionFailure(..))
+                    || matches!(
+                        error,
+                        FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..)
+                    )
             }
         }
     }
@@ -100,20 +105,26 @@ impl Table {
     /// # Errors
     /// [`TableError`]
     pub fn open(path: &Path) -> Result<Self, TableError> {
+        check_log(path)?;
         let mut connection = Connection::open_with_flags(
             path,
             OpenFlags::SQLITE_OPEN_READ_WRITE
                 | OpenFlags::SQLITE_OPEN_CREATE
                 | OpenFlags::SQLITE_OPEN_NO_MUTEX,
         )?;
+        // Should this fail, everything stays as it lies, for whoever saves what is left.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
+        // Of meaning for a new file only. Reading a damaged one goes by it.
+        connection.pragma_update(None, "page_size", PAGE_BYTES as i64)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
         // A commit has reached the disk when it returns.
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
         migrate(&mut connection)?;
         let table = Self { connection, numbers: HashMap::new() };
-        table.check_ends()?;
+        check_ends(&table.connection)?;
+        table.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         Ok(table)
     }
 
@@ -204,7 +215,7 @@ impl Table {
         until_ms: u64,
         bytes_max: usize,
     ) -> Result<Page, TableError> {
-        let mut page = Page::default();
+        let mut page = Page { records: Vec::new(), damaged: 0, end: PageEnd::Last };
         let Some(number) = self.number(room)? else { return Ok(page) };
         let mut ids = self.connection.prepare_cached(
             "SELECT row, ms, seq FROM records INDEXED BY ids
@@ -218,14 +229,17 @@ impl Table {
                 Ok(None) => return Ok(page),
                 Err(error) => {
                     let error = TableError::from(error);
-                    return if error.is_damage() && !page.records.is_empty() { Ok(page) } else { Err(error) };
+                    if page.records.is_empty() || !error.is_damage() {
+                        return Err(error);
+                    }
+                    return Ok(Page { end: PageEnd::Damage, ..page });
                 }
             };
             match self.record(room, number, row, id)? {
                 Some(record) => {
                     bytes += record.payload.len();
                     if bytes > bytes_max && !page.records.is_empty() {
-                        return Ok(page);
+                        return Ok(Page { end: PageEnd::Full, ..page });
                     }
                     page.records.push(record);
                 }
@@ -309,6 +323,18 @@ impl Table {
         Ok(self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
     }
 
+    /// Reads the file's structure through, which takes as long as reading all of it.
+    ///
+    /// # Errors
+    /// [`TableError`]
+    pub fn check(&self) -> Result<(), TableError> {
+        let found: String = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        if found == "ok" {
+            return Ok(());
+        }
+        Err(corrupt(found))
+    }
+
     /// Closes the file and leaves everything as it lies, the log included.
     pub fn abandon(self) {
         // If even this fails, the log is written back, which loses nothing either.
@@ -356,55 +382,6 @@ impl Table {
             Err(error) => Err(error),
         }
     }
-
-    fn check_ends(&self) -> Result<(), TableError> {
-        for sql in [
-            "SELECT length(payload) FROM records ORDER BY row LIMIT 1",
-            "SELECT length(payload) FROM records ORDER BY row DESC LIMIT 1",
-            "SELECT row FROM records INDEXED BY ids ORDER BY room, ms, seq LIMIT 1",
-            "SELECT row FROM records INDEXED BY ids ORDER BY room DESC, ms DESC, seq DESC LIMIT 1",
-            "SELECT count(id) FROM rooms",
-        ] {
-            self.connection.query_row(sql, [], |row| row.get::<_, i64>(0)).optional()?;
-        }
-        Ok(())
-    }
-}
-
-/// What a row's checksum is of: everything that must not be taken for something else.
-pub(super) fn checksum(room: &str, id: RecordId, kind: RecordKind, payload: &[u8]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&(room.len() as u64).to_le_bytes());
-    hasher.update(room.as_bytes());
-    hasher.update(&id.ms.to_le_bytes());
-    hasher.update(&id.seq.to_le_bytes());
-    hasher.update(&[kind as u8]);
-    hasher.update(payload);
-    hasher.finalize()
-}
-
-/// A row that begins with `row, ms, seq, kind, checksum, payload`; `None` if it does not agree with its checksum.
-fn read_record(room: &str, row: &Row<'_>) -> rusqlite::Result<Option<StoredRecord>> {
-    let id = read_id(row, 1)?;
-    let (kind, expected): (i64, i64) = (row.get(3)?, row.get(4)?);
-    let payload = row.get_ref(5)?.as_blob().map_err(|_| damage(5, Type::Blob))?;
-    let kind = u8::try_from(kind).ok().and_then(RecordKind::from_number);
-    let kind = kind.filter(|kind| i64::from(checksum(room, id, *kind, payload)) == expected);
-    Ok(kind.map(|kind| StoredRecord { id, kind, payload: Bytes::copy_from_slice(payload) }))
-}
-
-fn read_id(row: &Row<'_>, column: usize) -> rusqlite::Result<RecordId> {
-    let seq = u32::try_from(row.get::<_, i64>(column + 1)?).map_err(|_| damage(column + 1, Type::Integer))?;
-    Ok(RecordId { ms: row.get::<_, i64>(column)?.cast_unsigned(), seq })
-}
-
-fn damage(column: usize, found: Type) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, found, "not what was written there".into())
-}
-
-/// A time as SQLite compares it.
-fn signed(ms: u64) -> i64 {
-    i64::try_from(ms).unwrap_or(i64::MAX)
 }
 
 fn number_room(connection: &Connection, room: &str) -> rusqlite::Result<i64> {
@@ -412,22 +389,4 @@ fn number_room(connection: &Connection, room: &str) -> rusqlite::Result<i64> {
         .prepare_cached("INSERT INTO rooms (id) VALUES (?1) ON CONFLICT (id) DO NOTHING")?
         .execute([room])?;
     connection.prepare_cached("SELECT number FROM rooms WHERE id = ?1")?.query_row([room], |row| row.get(0))
-}
-
-fn check_format(connection: &Connection) -> Result<i64, TableError> {
-    let known = MIGRATIONS.len() as i64;
-    let found = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if (0..=known).contains(&found) { Ok(found) } else { Err(TableError::TooNew { found, known }) }
-}
-
-fn migrate(connection: &mut Connection) -> Result<(), TableError> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let found = check_format(&transaction)?;
-    if found < MIGRATIONS.len() as i64 {
-        for step in &MIGRATIONS[found as usize..] {
-            transaction.execute_batch(step)?;
-        }
-        transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64)?;
-    }
-    Ok(transaction.commit()?)
 }

@@ -9,6 +9,7 @@ mod link;
 mod nodes;
 mod queue;
 mod recordings;
+mod repair;
 mod rooms;
 mod shipper;
 mod spool;
@@ -32,7 +33,8 @@ pub use keys::{HOUR_MS, RECORDED, ROOMS, RoomKeys, WRITER, hour_of};
 pub use nodes::{InvalidUrl, Nodes, URL_RULE};
 pub use queue::POSE_BYTES_MAX;
 pub use recordings::RedisRecordings;
-pub use spool::{KEPT_AFTER_SHIPPING, SPOOL, SpoolBackend};
+pub use repair::SPOOL;
+pub use spool::{KEPT_AFTER_SHIPPING, SpoolBackend, SpoolCondition};
 pub use status::RedisHealth;
 pub use store::{COPY_WAIT, RedisStore};
 pub use streams::STREAM_RECORDS_MAX;
@@ -101,19 +103,13 @@ enum ShipError {
     #[error("this machine's store: {0}")]
     Store(#[from] StoreError),
     #[error("the spool: {0}")]
-    Spool(TableError),
+    Spool(String),
     #[error("what Redis had is not there any more, or somebody else writes there too")]
     Changed,
     #[error("too many changes to remember them one by one")]
     Overflowed,
     #[error("what is in Redis is not {0}")]
     Foreign(&'static str),
-}
-
-impl ShipError {
-    fn spool(error: TableError) -> Self {
-        Self::Spool(error)
-    }
 }
 
 /// The server's side of Redis: one thread, and what others have of it.
@@ -146,7 +142,7 @@ impl Redis {
         let RedisConfig { nodes, directory, ttl, spool_bytes_max } = config;
         let (status, queue) = (Arc::new(Status::new(registry)), Arc::new(Queue::default()));
         let (receipts, waiting) = mpsc::channel(spool::RECEIPTS_WAITING);
-        let table = spool::open(&directory)?;
+        let table = repair::open(&directory)?;
         let backend =
             SpoolBackend::new((&directory, table), spool_bytes_max, queue.clone(), status.clone(), receipts)?;
         let arrived = Arc::new(Notify::new());

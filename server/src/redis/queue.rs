@@ -106,10 +106,6 @@ impl Queue {
         let mut dropped = 0;
         let mut state = self.state();
         let state = &mut *state;
-        if head < state.head {
-            // The spool has begun anew.
-            state.recent = Lane::default();
-        }
         let mut row = rows.unwrap_or(head);
         for entry in entries {
             if entry.kind.is_reliable() {
@@ -131,6 +127,16 @@ impl Queue {
         state.head = head;
         self.more.notify_one();
         dropped
+    }
+
+    /// The spool is another one, and its last row is that one.
+    pub(super) fn begin_anew(&self, head: i64) {
+        let mut state = self.state();
+        state.recent = Lane::default();
+        for item in &mut state.poses.items {
+            item.row = 0;
+        }
+        state.head = head;
     }
 
     /// The spool has nothing up to that row any more, so it is not shipped from here either.

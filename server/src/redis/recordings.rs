@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::keys::{HOUR_MS, RoomKeys, hour_of};
 use super::link::{Link, timed_out};
 use super::nodes::Nodes;
-use super::spool::SPOOL;
+use super::repair::SPOOL;
 use super::status::{Status, now_ms};
 use crate::journal::table::{Table, TableError};
 use crate::replay::recordings::{ReadError, Recordings, Span};
@@ -105,11 +105,15 @@ impl RedisRecordings {
         let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.status.spools.load(Ordering::Relaxed);
         if spool.as_ref().is_none_or(|(open, _)| *open != number) {
-            let table = Table::open_to_read(&self.spool_path).map_err(unreadable)?;
+            let table = Table::open_to_read(&self.spool_path).map_err(|error| unreadable(&error))?;
             *spool = Some((number, table));
         }
         let Some((_, table)) = &*spool else { return Err(ReadError("no spool".into())) };
-        read(table).map_err(unreadable)
+        read(table).map_err(|error| {
+            let read = unreadable(&error);
+            self.status.report(error);
+            read
+        })
     }
 
     fn spooled_page(
@@ -289,6 +293,6 @@ fn foreign() -> RedisError {
     (redis::ErrorKind::UnexpectedReturnType, "what is in the stream is no record").into()
 }
 
-fn unreadable(error: TableError) -> ReadError {
+fn unreadable(error: &TableError) -> ReadError {
     ReadError(format!("the spool cannot be read: {error}"))
 }

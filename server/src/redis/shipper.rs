@@ -14,12 +14,13 @@ use super::keys::WRITER;
 use super::link::Link;
 use super::nodes::Nodes;
 use super::queue::{Batch, Item, Queue};
+use super::repair::SPOOL;
 use super::rooms::Rooms;
-use super::spool::{SPOOL, Waiting};
+use super::spool::Waiting;
 use super::status::{Status, now_ms};
 use super::streams::Streams;
 use super::{ShipError, limits};
-use crate::journal::table::Table;
+use crate::journal::table::{Table, TableError};
 
 /// Everything that the thread has.
 pub(super) struct Shipper {
@@ -123,11 +124,18 @@ impl Shipper {
         Ok(())
     }
 
+    /// The journal's thread, which writes the spool, puts it right.
+    fn damage(&self, error: TableError) -> ShipError {
+        let text = error.to_string();
+        self.status.report(error);
+        ShipError::Spool(text)
+    }
+
     fn reopen_spool(&mut self) -> Result<(), ShipError> {
         let number = self.status.spools.load(Ordering::Relaxed);
-        let table = Table::open_to_read(&self.directory.join(SPOOL)).map_err(ShipError::spool)?;
+        let table = Table::open_to_read(&self.directory.join(SPOOL)).map_err(|error| self.damage(error))?;
         if self.position.spool.as_ref().is_some_and(|(before, _)| *before != number) {
-            self.streams.forget_rows();
+            self.streams.forget_rows(self.queue.head());
             self.status.progress.send_modify(|progress| progress.row = 0);
         }
         self.position.spool = Some((number, table));
@@ -166,7 +174,7 @@ impl Shipper {
         // Read before the table is: what comes in between is for the next time.
         let head = self.queue.head();
         let Some((_, table)) = &self.position.spool else { return Ok(Batch::default()) };
-        let mut rows = table.after(after, bytes_max).map_err(ShipError::spool)?;
+        let mut rows = table.after(after, bytes_max).map_err(|error| self.damage(error))?;
         rows.retain(|(row, _)| *row <= head);
         // Nothing is left of it: what is missing was dropped, or cannot be read.
         let until = rows.last().map_or(head, |(row, _)| *row);

@@ -8,19 +8,17 @@ use std::time::Duration;
 
 use engine::journal::Receipt;
 use replay::RecordId;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
 use super::queue::Queue;
+use super::repair;
 use super::status::{Dropped, Status};
 use super::store::COPY_WAIT;
-use crate::journal::backend::{Backend, BackendError, Entry};
+use crate::journal::backend::{Backend, BackendError, Condition, Entry};
 use crate::journal::table::{Table, TableError};
-use crate::storage;
-
-/// The spool's file in `DATA_DIR`.
-pub const SPOOL: &str = "spool.db";
 
 /// How long a record stays in the spool after Redis has taken it. A Redis that comes back empty, or as it was not
 /// longer ago than this, gets everything again.
@@ -46,7 +44,7 @@ pub(super) struct Waiting {
 /// Writes everything reliable to a file, and hands it and all poses to the thread that ships.
 #[derive(Debug)]
 pub struct SpoolBackend {
-    path: PathBuf,
+    directory: PathBuf,
     table: Table,
     bytes_max: u64,
     /// The last row that is known to be written.
@@ -58,22 +56,6 @@ pub struct SpoolBackend {
     waiting: mpsc::Sender<Waiting>,
 }
 
-/// Opens the spool in `directory`, or moves aside what cannot be read there and begins a new one.
-pub(super) fn open(directory: &Path) -> Result<Table, TableError> {
-    let path = directory.join(SPOOL);
-    match Table::open(&path) {
-        Err(error) if error.is_damage() => {
-            if let Err(reason) = storage::move_aside(&path) {
-                tracing::error!(%reason, "the spool cannot be read and not be moved aside");
-                return Err(error);
-            }
-            tracing::error!(%error, "the spool cannot be read; it is moved aside and a new one is begun");
-            Table::open(&path)
-        }
-        other => other,
-    }
-}
-
 impl SpoolBackend {
     pub(super) fn new(
         (directory, table): (&Path, Table),
@@ -83,9 +65,9 @@ impl SpoolBackend {
         waiting: mpsc::Sender<Waiting>,
     ) -> Result<Self, TableError> {
         let row = table.rows()?.map_or(0, |(_, last)| last);
-        let path = directory.join(SPOOL);
+        let directory = directory.to_owned();
         let shipped = VecDeque::new();
-        let mut backend = Self { path, table, bytes_max, row, shipped, queue, status, waiting };
+        let mut backend = Self { directory, table, bytes_max, row, shipped, queue, status, waiting };
         backend.queue.push(&[], None, row);
         backend.status.last_row.store(row, Ordering::Relaxed);
         backend.measure();
@@ -98,21 +80,30 @@ impl SpoolBackend {
         bytes
     }
 
-    /// A file that has become unreadable would refuse everything for ever.
-    fn begin_anew_if_damaged(&mut self, error: &TableError) {
-        if !error.is_damage() {
-            return;
+    /// A file that has become unreadable would refuse everything for ever, whoever has found that out.
+    fn repair(&mut self, error: &TableError) -> Result<(), TableError> {
+        // The old one must not write anything any more.
+        std::mem::replace(&mut self.table, Table::open(Path::new(":memory:"))?).abandon();
+        self.table = repair::repair(&self.directory, error)?;
+        self.row = self.table.rows()?.map_or(0, |(_, last)| last);
+        self.shipped.clear();
+        self.queue.begin_anew(self.row);
+        self.status.spools.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn insert(&mut self, entries: &[Entry]) -> Result<i64, TableError> {
+        if let Some(error) = self.status.take_damage() {
+            self.repair(&error)?;
         }
-        let Some(directory) = self.path.parent() else { return };
-        if storage::move_aside(&self.path).is_ok() {
-            tracing::error!(%error, "the spool cannot be read any more; it is moved aside");
-            if let Ok(table) = open(directory) {
-                self.table = table;
-                self.row = 0;
-                self.shipped.clear();
-                self.status.spools.fetch_add(1, Ordering::Relaxed);
+        match self.table.insert(entries) {
+            Err(error) if error.is_damage() => {
+                self.repair(&error)?;
+                self.table.insert(entries)?;
             }
+            other => other?,
         }
+        Ok(self.table.rows()?.map_or(0, |(_, last)| last))
     }
 
     fn remove(&mut self, now_ms: u64) -> Result<(), TableError> {
@@ -152,17 +143,12 @@ impl Backend for SpoolBackend {
     fn write(&mut self, entries: &[Entry]) -> Result<(), BackendError> {
         let reliable: Vec<Entry> = entries.iter().filter(|entry| entry.kind.is_reliable()).cloned().collect();
         let mut first = Some(self.row);
+        let spools = self.status.spools.load(Ordering::Relaxed);
         if !reliable.is_empty() {
-            let written = self.table.insert(&reliable).and_then(|()| self.table.rows());
-            let last = match written {
-                Ok(rows) => rows.map_or(0, |(_, last)| last),
-                Err(error) => {
-                    self.begin_anew_if_damaged(&error);
-                    return Err(BackendError(error.to_string()));
-                }
-            };
+            let last = self.insert(&reliable).map_err(|error| BackendError(error.to_string()))?;
             // Otherwise some had been written before, and which row is whose is not known.
-            first = first.filter(|first| last - first == reliable.len() as i64);
+            let is_same = spools == self.status.spools.load(Ordering::Relaxed);
+            first = first.filter(|first| is_same && last - first == reliable.len() as i64);
             self.row = last;
         }
         self.status.last_row.store(self.row, Ordering::Relaxed);
@@ -201,7 +187,11 @@ impl Backend for SpoolBackend {
     }
 
     fn tend(&mut self, now_ms: u64) {
-        if let Err(error) = self.remove(now_ms) {
+        let repaired = match self.status.take_damage() {
+            Some(error) => self.repair(&error),
+            None => Ok(()),
+        };
+        if let Err(error) = repaired.and_then(|()| self.remove(now_ms)) {
             tracing::warn!(%error, "the spool cannot be shortened");
         }
     }
@@ -211,6 +201,34 @@ impl Backend for SpoolBackend {
             // Nothing is lost: the log is read at the next start.
             tracing::warn!(%error, "the spool's log stays as it is");
         }
+    }
+}
+
+/// How it goes with Redis, for the journal's part of `/api/health`.
+#[derive(Debug)]
+pub struct SpoolCondition(Arc<Status>);
+
+impl SpoolBackend {
+    /// How it is, for those who ask.
+    pub fn condition(&self) -> Arc<SpoolCondition> {
+        Arc::new(SpoolCondition(self.status.clone()))
+    }
+}
+
+impl Condition for SpoolCondition {
+    fn problem(&self) -> Option<String> {
+        let health = self.0.health();
+        (!health.connected).then(|| health.last_error.unwrap_or_else(|| "Redis is not there yet".into()))
+    }
+
+    fn describe(&self) -> Value {
+        let health = self.0.health();
+        json!({
+            "kind": "redis",
+            "bytes": health.spool_bytes,
+            "waitingRecords": health.waiting_records,
+            "recordsDropped": health.dropped,
+        })
     }
 }
 

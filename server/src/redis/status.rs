@@ -11,6 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 
+use crate::journal::table::TableError;
+
 /// How it is with Redis at a moment.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RedisHealth {
@@ -87,6 +89,8 @@ pub(super) struct Status {
     /// Counts the spools that were begun anew.
     pub(super) spools: AtomicU64,
     pub(super) spool_bytes: AtomicU64,
+    /// What was found to be wrong with the spool by a reader of it.
+    damage: Mutex<Option<TableError>>,
     /// No new id may be of an earlier time: Redis has later ones.
     pub(super) floor_ms: AtomicU64,
     away: Mutex<Away>,
@@ -113,6 +117,7 @@ impl Status {
             waiting_changes: AtomicU64::new(0),
             spools: AtomicU64::new(0),
             spool_bytes: AtomicU64::new(0),
+            damage: Mutex::default(),
             floor_ms: AtomicU64::new(0),
             away: Mutex::new(Away { since_ms: Some(now_ms()), reason: None }),
             shipped: Counter::default(),
@@ -183,6 +188,17 @@ impl Status {
             progress.is_healthy = false;
             progress.has_tried = true;
         });
+    }
+
+    /// Has the spool put together anew, if that is damage.
+    pub(super) fn report(&self, error: TableError) {
+        if error.is_damage() {
+            *self.damage.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+        }
+    }
+
+    pub(super) fn take_damage(&self) -> Option<TableError> {
+        self.damage.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     pub(super) fn health(&self) -> RedisHealth {

@@ -87,9 +87,9 @@ impl Streams {
         self.last.clear();
     }
 
-    /// The spool has begun anew, and its rows with it.
-    pub(super) fn forget_rows(&mut self) {
-        self.tried.row = 0;
+    /// The spool is another one: what it has up to that row may have been sent before.
+    pub(super) fn forget_rows(&mut self, head: i64) {
+        self.tried.row = head;
     }
 
     /// Puts the records of `batch` where they belong, except for those that are there. How many were not.

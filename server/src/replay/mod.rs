@@ -1,3 +1,4 @@
 //! What was written down, read back.
 
 pub mod recordings;
+pub mod sqlite;

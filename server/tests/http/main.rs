@@ -53,7 +53,8 @@ async fn rooms_are_made_and_listed() {
     assert_eq!(rooms.header("x-total-count"), "1");
     let expected = json!([{"id": "lobby", "users": 0, "maxUsers": 8, "created": created, "persistent": true,
                            "tickHz": 30, "currentTickHz": 30, "viewRadius": null, "viewPeriods": [1, 2, 4, 8],
-                           "viewBudget": 65_536, "passwordRequired": false}]);
+                           "viewBudget": 65_536, "passwordRequired": false, "record": true,
+                           "recordMessages": false}]);
     assert_eq!(rooms.json(), expected);
     let stored = site.store.rooms().await.unwrap();
     assert_eq!((stored.len(), &*stored[0].id, stored[0].created_ms), (1, "lobby", created));
@@ -170,6 +171,8 @@ async fn health_tells_how_the_server_is() {
         assert!(health[count].is_u64(), "{count}");
     }
     assert_eq!((&health["cores"], &health["storage"]["status"]), (&json!(1), &json!("healthy")));
+    assert_eq!((&health["replay"]["status"], &health["replay"]["poseHz"]), (&json!("healthy"), &json!(10)));
+    assert_eq!(health["replay"]["reliable"], json!({"waitingBytes": 0, "dropped": 0}));
     // An object needs a room: the store refuses it.
     let orphan = RoomWrite::PutObject {
         room: "none".into(),
@@ -193,6 +196,8 @@ async fn health_tells_how_the_server_is() {
     site.post("/api/rooms", &token, json!({"roomId": "a"}))
         .await
         .check_error(503, "the server is restarting");
+    let unrecorded = Site::with(&[("REPLAY_TTL_HOURS", "0")]);
+    assert_eq!(unrecorded.fetch("/api/health").await.json()["replay"], json!({"status": "off"}));
     let with_redis = Site::with(&[("REDIS_URL", "redis://localhost")]);
     assert_eq!(with_redis.fetch("/api/health").await.json()["redis"], "unused");
 }

@@ -42,6 +42,42 @@ async fn a_room_has_the_rate_and_the_view_that_were_asked_for() {
 }
 
 #[tokio::test]
+async fn a_room_is_recorded_as_was_asked_for() {
+    let site = Site::new();
+    let token = site.token().await;
+    for (index, (wanted, record, messages)) in [
+        (json!({}), true, false),
+        (json!({"record": null, "recordMessages": null}), true, false),
+        (json!({"record": false}), false, false),
+        (json!({"recordMessages": true}), true, true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut wanted = wanted;
+        wanted["roomId"] = json!(format!("room {index}"));
+        let made = site.post("/api/rooms", &token, wanted.clone()).await;
+        assert_eq!(made.status, StatusCode::OK);
+        assert_eq!(
+            (&made.json()["record"], &made.json()["recordMessages"]),
+            (&json!(record), &json!(messages))
+        );
+        for (name, value) in [("record", json!(!record)), ("recordMessages", json!(!messages))] {
+            let mut other = wanted.clone();
+            other[name] = value;
+            let answer = site.post("/api/rooms", &token, other).await;
+            answer.check_error(409, "A room of that id exists with other options");
+        }
+    }
+    for name in ["record", "recordMessages"] {
+        let mut wanted = json!({"roomId": "odd"});
+        wanted[name] = json!(1);
+        let refused = site.post("/api/rooms", &token, wanted).await;
+        refused.check_error(400, &format!("{name} must be true or false"));
+    }
+}
+
+#[tokio::test]
 async fn what_is_absent_or_null_takes_the_servers_default() {
     for wanted in [
         json!({"roomId": "a"}),

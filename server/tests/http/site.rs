@@ -1,11 +1,13 @@
 //! A server without sockets.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use engine::{Core, Engine, EngineConfig, RoomDefaults};
+use engine::journal::{Journal, NoJournal};
+use engine::{Clock, Core, Engine, EngineConfig, RoomDefaults};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Body;
@@ -15,6 +17,9 @@ use server::auth::Auth;
 use server::clock::SystemClock;
 use server::config::Config;
 use server::http::{Api, ApiParts};
+use server::journal::RoomJournal;
+use server::journal::folder::HOUR_MS;
+use server::journal::hours::{Hours, HoursSettings};
 use server::storage::SqliteStore;
 use tempfile::TempDir;
 
@@ -50,6 +55,13 @@ impl Answer {
         assert_eq!(self.header("content-type"), "application/json");
         assert_eq!(self.header("access-control-allow-origin"), "*");
     }
+}
+
+fn journal(data: &Path, registry: &mut Registry, clock: Arc<dyn Clock>) -> RoomJournal {
+    let settings = HoursSettings { ttl_ms: HOUR_MS, bytes_max: u64::MAX };
+    let hours = Hours::open(data, settings, clock.now().as_millis(), registry).unwrap();
+    let condition = hours.condition();
+    RoomJournal::start(10, Box::new(hours), condition, clock, registry).unwrap()
 }
 
 impl Site {
@@ -91,8 +103,14 @@ impl Site {
             tick_hz: config.tick_hz,
             ..RoomDefaults::default()
         };
-        let clock = Arc::new(SystemClock::start());
-        let settings = EngineConfig { cores: 1, rooms, store: store.clone(), clock };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
+        let journal = (config.replay_ttl_hours > 0)
+            .then(|| Arc::new(journal(&data.path().join("data"), &mut registry, clock.clone())));
+        let recorder: Arc<dyn Journal> = match journal.clone() {
+            Some(journal) => journal,
+            None => Arc::new(NoJournal),
+        };
+        let settings = EngineConfig { cores: 1, rooms, store: store.clone(), journal: recorder, clock };
         let (engine, cores) = Engine::new(settings, &mut registry);
         let api = Api::new(ApiParts {
             engine: engine.clone(),
@@ -100,6 +118,8 @@ impl Site {
             config: Arc::new(config),
             registry: Arc::new(registry),
             store: store.clone(),
+            redis: None,
+            journal: journal.clone(),
             started: Instant::now(),
         });
         Self { api, engine, store, _cores: cores, _data: data }

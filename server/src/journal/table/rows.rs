@@ -23,7 +23,7 @@ impl Table {
         use rusqlite::OptionalExtension as _;
         let mut statement =
             self.connection.prepare_cached("SELECT ms, seq FROM records ORDER BY row DESC LIMIT 1")?;
-        Ok(statement.query_row([], |row| super::read_id(row, 0)).optional()?)
+        Ok(statement.query_row([], |row| super::format::read_id(row, 0)).optional()?)
     }
 
     /// Bytes of the file that are in use. What was taken out is used again, so the file does not shrink.

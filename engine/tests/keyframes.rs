@@ -1,0 +1,174 @@
+//! Whole engines on one paused clock: when it is written down how a room stands and where its people are, and that it
+//! is so.
+#![cfg(not(loom_model))]
+#![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::journal::{Fate, JournalPort, MemoryJournal};
+use common::ports::{MemoryStore, pass};
+use common::poses::{pose_json, pose_numbered};
+use common::world::World;
+use engine::limits::{KEYFRAME_INTERVAL, KEYFRAME_RETRY};
+use engine::{RoomDefaults, RoomRequest, TickRate};
+use replay::{Content, Keyframe, Objects, RecordKind};
+use serde_json::json;
+
+const A_MOMENT: Duration = Duration::from_millis(200);
+const AT_ONCE: Fate = Fate::Durable(Duration::ZERO);
+
+async fn garden(journal: &Arc<MemoryJournal>, tick_hz: u32) -> World {
+    let store = MemoryStore::new(Duration::ZERO, []);
+    let world =
+        World::with_journal(RoomDefaults::default(), &store, Arc::new(JournalPort(journal.clone())), None);
+    let tick_hz = Some(TickRate::Fixed(tick_hz));
+    let request =
+        RoomRequest { persistent: Some(true), max_users: Some(9), tick_hz, ..RoomRequest::default() };
+    world.create_room("garden", request).await;
+    world
+}
+
+fn keyframes(journal: &MemoryJournal) -> Vec<Keyframe> {
+    let contents = journal.records("garden").into_iter().map(|record| record.content);
+    contents
+        .filter_map(|content| match content {
+            Content::Keyframe(keyframe) => Some(keyframe),
+            _ => None,
+        })
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_recording_begins_with_what_stands_in_the_room() {
+    let journal = MemoryJournal::new(AT_ONCE);
+    let mut world = garden(&journal, 20).await;
+    let tree = r#"[{"id":"0-tree","value":1,"version":1,"owner":"u0"}]"#;
+    for (round, objects) in [(0, "[]"), (1, tree), (2, tree)] {
+        let before = journal.records("garden").len();
+        let visitor = world.connect_into(1, "garden")[0];
+        pass(A_MOMENT).await;
+        if round == 0 {
+            world.people[visitor].emit("object-create", &json!({ "id": "0-tree", "value": 1 }));
+            pass(A_MOMENT).await;
+        }
+        let expected = Keyframe {
+            opens: true,
+            max_users: 9,
+            members: Vec::new(),
+            objects: Objects::All(objects.into()),
+        };
+        let records = journal.records("garden");
+        assert_eq!(records[before].content, Content::Keyframe(expected));
+        assert!(matches!(records[before + 1].content, Content::Event(_)), "then comes who comes");
+        world.people[visitor].disconnect();
+        // Nobody is in: nothing is written down.
+        pass(A_MOMENT).await;
+        let count = journal.records("garden").len();
+        pass(KEYFRAME_INTERVAL * 2).await;
+        assert_eq!(journal.records("garden").len(), count);
+    }
+    world.close_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_are_written_down_again_when_they_have_changed_and_in_every_hour() {
+    use RecordKind::{Keyframe as All, KeyframeUnchanged as Unchanged};
+    let journal = MemoryJournal::new(AT_ONCE);
+    let mut world = garden(&journal, 5).await;
+    let gardener = world.connect_into(2, "garden")[0];
+    pass(KEYFRAME_INTERVAL * 2 + A_MOMENT).await;
+    world.people[gardener].emit("object-create", &json!({ "id": "0-tree", "value": 1 }));
+    pass(KEYFRAME_INTERVAL * 2).await;
+    world.people[gardener].emit("object-delete", &json!({ "id": "0-tree" }));
+    pass(KEYFRAME_INTERVAL * 2).await;
+    let kinds: Vec<_> = journal.keyframes("garden").into_iter().map(|(_, kind)| kind).collect();
+    assert_eq!(kinds, [All, Unchanged, Unchanged, All, Unchanged, All, Unchanged]);
+    pass(Duration::from_secs(2 * 3600)).await;
+    let keyframes = journal.keyframes("garden");
+    let hour = |ms: u64| ms / 3_600_000;
+    for pair in keyframes.windows(2).skip(kinds.len()) {
+        let [(before, _), (at, kind)] = *pair else { unreachable!() };
+        assert!((30_000..=30_200).contains(&(at - before)), "{before} {at}");
+        assert_eq!(kind == All, hour(at) != hour(before), "{before} {at}");
+    }
+    assert_eq!(keyframes.len(), kinds.len() + 2 * 120);
+    // Reading checks that each keyframe says what was known without it.
+    assert_eq!(journal.replayed("garden").keyframes, keyframes.len());
+    world.close_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_keyframe_that_is_not_taken_is_made_again() {
+    let journal = MemoryJournal::new(AT_ONCE);
+    let mut world = garden(&journal, 20).await;
+    for call in [0, 2] {
+        // The first is refused when the room opens, and once more a second later; between them somebody joins.
+        journal.set_fate(call, Fate::Refused);
+    }
+    let gardener = world.connect_into(1, "garden")[0];
+    pass(KEYFRAME_RETRY + A_MOMENT).await;
+    assert_eq!(keyframes(&journal), []);
+    pass(KEYFRAME_RETRY).await;
+    let [first] = &keyframes(&journal)[..] else { panic!("one keyframe") };
+    assert!(first.opens && matches!(first.objects, Objects::All(_)));
+    assert_eq!(first.members.len(), 1);
+    world.people[gardener].emit("object-create", &json!({ "id": "0-tree", "value": 1 }));
+    pass(KEYFRAME_INTERVAL - A_MOMENT * 2).await;
+    journal.set_fate(0, Fate::Refused);
+    pass(A_MOMENT * 3).await;
+    assert_eq!(keyframes(&journal).len(), 1);
+    pass(KEYFRAME_RETRY).await;
+    let [_, second] = &keyframes(&journal)[..] else { panic!("two keyframes") };
+    assert!(!second.opens && matches!(second.objects, Objects::All(_)), "{second:?}");
+    assert_eq!(world.metric("records_refused_total{lane=\"reliable\"}"), 3.0);
+    pass(KEYFRAME_INTERVAL).await;
+    let third = &keyframes(&journal)[2];
+    assert!(matches!(third.objects, Objects::UnchangedSince(_)), "{third:?}");
+    world.close_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_alone_is_recorded_and_is_still_shown_to_who_comes_next() {
+    let journal = MemoryJournal::new(AT_ONCE);
+    let mut world = garden(&journal, 20).await;
+    let first = world.connect_into(1, "garden")[0];
+    pass(Duration::from_secs(3)).await;
+    assert!(journal.instants("garden").is_empty(), "it has not moved");
+    world.people[first].move_to(5);
+    pass(Duration::from_secs(3)).await;
+    assert_eq!(journal.instants("garden").len(), 1, "it has moved once");
+    let of = |pose| pose_json(&pose_numbered(pose));
+    let poses = |journal: &MemoryJournal| {
+        let members = journal.replayed("garden").members.into_values();
+        members
+            .map(|stay| (stay.user["socketId"].as_str().unwrap().to_owned(), stay.pose()))
+            .collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(poses(&journal)["s0"], of(5));
+    let encodings = ["json", "batch", "binary"];
+    let others = world.connect_all(&encodings, "garden");
+    pass(Duration::from_secs(2)).await;
+    world.check();
+    for &other in &others {
+        world.people[other].move_to(10 + other as u32);
+    }
+    pass(Duration::from_secs(2)).await;
+    world.check();
+    assert_eq!(poses(&journal)["s3"], of(13));
+    // Alone again, at once after a move that no sample has seen.
+    world.people[first].move_to(77);
+    others.iter().for_each(|&other| world.people[other].disconnect());
+    pass(Duration::from_secs(2)).await;
+    assert_eq!(poses(&journal), BTreeMap::from([("s0".to_owned(), of(77))]));
+    world.people[first].move_to(78);
+    pass(Duration::from_secs(2)).await;
+    assert_eq!(poses(&journal), BTreeMap::from([("s0".to_owned(), of(78))]));
+    world.connect_into(1, "garden");
+    pass(A_MOMENT).await;
+    world.check();
+    world.close_all().await;
+}

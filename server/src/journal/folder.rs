@@ -1,0 +1,273 @@
+//! The folder of hours: what its files are called, and how they come and go while others read them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Milliseconds of an hour.
+pub const HOUR_MS: u64 = 3_600_000;
+
+/// The folder's name in `DATA_DIR`.
+const NAME: &str = "replay";
+
+/// What SQLite keeps beside its database, by the ends of their names. The database goes first when they are
+/// unlinked, so that nobody finds it without its log.
+const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
+
+/// The end of the name of a file that is being put together.
+const UNFINISHED: &str = ".new";
+
+/// What stands between an hour's name and the time when it was moved out of the way.
+const ASIDE: &str = ".corrupt-";
+
+/// An hour of UTC, counted from 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Hour(pub u64);
+
+impl Hour {
+    /// The hour of that time.
+    pub fn of(unix_ms: u64) -> Self {
+        Self((unix_ms / HOUR_MS).min(LAST_HOUR))
+    }
+
+    /// When it is over, Unix ms.
+    pub fn end_ms(self) -> u64 {
+        (self.0 + 1) * HOUR_MS
+    }
+
+    /// The one before.
+    #[must_use]
+    pub fn before(self) -> Self {
+        Self(self.0.saturating_sub(1))
+    }
+
+    /// `YYYYMMDDHH`
+    fn name(self) -> String {
+        let (mut day, mut year) = (self.0 / 24, 1970);
+        while day >= days_of_year(year) {
+            day -= days_of_year(year);
+            year += 1;
+        }
+        let mut month = 1;
+        while day >= days_of_month(year, month) {
+            day -= days_of_month(year, month);
+            month += 1;
+        }
+        format!("{year:04}{month:02}{:02}{:02}", day + 1, self.0 % 24)
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        if name.len() != 10 || !name.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let part = |from: usize, to: usize| name[from..to].parse::<u64>().ok();
+        let (year, month, day, hour) = (part(0, 4)?, part(4, 6)?, part(6, 8)?, part(8, 10)?);
+        if !(1..=12).contains(&month) || day == 0 || day > days_of_month(year, month) || hour > 23 {
+            return None;
+        }
+        let years: u64 = (1970..year).map(days_of_year).sum();
+        let months: u64 = (1..month).map(|month| days_of_month(year, month)).sum();
+        (year >= 1970).then_some(Self((years + months + day - 1) * 24 + hour))
+    }
+}
+
+/// The last hour of the year 9999: names have four digits for it.
+const LAST_HOUR: u64 = 70_389_527;
+
+fn is_leap(year: u64) -> bool {
+    year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
+}
+
+fn days_of_year(year: u64) -> u64 {
+    if is_leap(year) { 366 } else { 365 }
+}
+
+fn days_of_month(year: u64, month: u64) -> u64 {
+    match month {
+        2 if is_leap(year) => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// The folder, as those who write there and those who read share it.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// Held to write while files change their names: who opened one in between would give a new file the
+    /// companions of an old one.
+    names: RwLock<()>,
+    /// Hours of which readers have found that they are damaged, until the writer looks after them.
+    damaged: Mutex<BTreeSet<Hour>>,
+}
+
+/// What lies in the folder for an hour.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HourFile {
+    /// Which one.
+    pub hour: Hour,
+    /// Whether it was damaged and has been moved out of the way.
+    pub is_aside: bool,
+    /// Where.
+    pub path: PathBuf,
+    /// Bytes, its companions' included.
+    pub bytes: u64,
+}
+
+impl Folder {
+    /// The folder in `data_dir`, whether it is there or not.
+    pub fn in_data_dir(data_dir: &Path) -> Self {
+        Self { path: data_dir.join(NAME), names: RwLock::default(), damaged: Mutex::default() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where an hour is, or would be.
+    pub fn file(&self, hour: Hour) -> PathBuf {
+        self.path.join(format!("{}.db", hour.name()))
+    }
+
+    /// Where a new form of an hour is put together.
+    pub(super) fn unfinished(&self, hour: Hour) -> PathBuf {
+        with_end(&self.file(hour), UNFINISHED)
+    }
+
+    /// The hours that are there, from the oldest.
+    ///
+    /// # Errors
+    /// The folder cannot be read. That it is not there is none.
+    pub fn hours(&self) -> io::Result<BTreeSet<Hour>> {
+        let hours = self.names()?.into_iter().filter_map(|name| Hour::from_name(name.strip_suffix(".db")?));
+        Ok(hours.collect())
+    }
+
+    /// Everything that counts, from the oldest; of one hour what is aside comes first.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub(super) fn files(&self) -> io::Result<Vec<HourFile>> {
+        let files = self.names()?.into_iter().filter_map(|name| {
+            let is_companion = COMPANIONS.iter().any(|end| name.ends_with(end));
+            if is_companion || name.ends_with(UNFINISHED) {
+                return None;
+            }
+            let (hour, rest) = name.split_once(".db")?;
+            let path = self.path.join(&name);
+            let sizes = std::iter::once("").chain(COMPANIONS).map(|end| size(&with_end(&path, end)));
+            let bytes = sizes.sum();
+            let is_aside = rest.starts_with(ASIDE);
+            let hour = Hour::from_name(hour).filter(|_| rest.is_empty() || is_aside)?;
+            Some(HourFile { hour, is_aside, path, bytes })
+        });
+        let mut files: Vec<_> = files.collect();
+        files.sort_by_key(|file| (file.hour, !file.is_aside));
+        Ok(files)
+    }
+
+    /// Held by whoever opens an hour to read.
+    pub fn opening(&self) -> RwLockReadGuard<'_, ()> {
+        self.names.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Held by whoever makes, moves or unlinks files.
+    pub(super) fn changing(&self) -> RwLockWriteGuard<'_, ()> {
+        self.names.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Unlinks a file and its companions. Who is reading it may go on.
+    pub(super) fn unlink(&self, path: &Path) -> io::Result<()> {
+        let _changing = self.changing();
+        for end in std::iter::once("").chain(COMPANIONS) {
+            match fs::remove_file(with_end(path, end)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves an hour, its companions first, out of the way, and what has been put together instead into its place.
+    pub(super) fn replace(&self, hour: Hour, now_ms: u64) -> io::Result<PathBuf> {
+        let _changing = self.changing();
+        let path = self.file(hour);
+        // A name that is taken would lose what has it.
+        let free = (now_ms..).map(|ms| with_end(&path, &format!("{ASIDE}{ms}"))).find(|path| !path.exists());
+        let aside = free.unwrap_or_else(|| with_end(&path, ASIDE));
+        for end in COMPANIONS {
+            match fs::rename(with_end(&path, end), with_end(&aside, end)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        fs::rename(&path, &aside)?;
+        let unfinished = self.unfinished(hour);
+        if unfinished.exists() {
+            fs::rename(unfinished, path)?;
+        }
+        Ok(aside)
+    }
+
+    /// Says that an hour cannot be read as a whole.
+    pub fn report_damage(&self, hour: Hour) {
+        self.damaged.lock().unwrap_or_else(PoisonError::into_inner).insert(hour);
+    }
+
+    /// What was reported since the last call.
+    pub(super) fn take_damaged(&self) -> BTreeSet<Hour> {
+        std::mem::take(&mut *self.damaged.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let entries = match fs::read_dir(&self.path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        entries
+            .filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose())
+            .collect()
+    }
+}
+
+fn with_end(path: &Path, end: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(end);
+    name.into()
+}
+
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_hour_is_found_by_its_name() {
+        for (unix_ms, name) in [
+            (0, "1970010100"),
+            (951_782_400_000, "2000022900"),
+            (1_709_164_800_000 - 1, "2024022823"),
+            (1_709_164_800_000, "2024022900"),
+            (1_735_689_599_999, "2024123123"),
+            (4_107_542_400_000, "2100030100"),
+            (u64::MAX, "9999123123"),
+        ] {
+            assert_eq!(Hour::of(unix_ms).name(), name);
+            assert_eq!(Hour::from_name(name), Some(Hour::of(unix_ms)));
+        }
+        for hour in (0..3_000_000).step_by(997).map(Hour) {
+            assert_eq!(Hour::from_name(&hour.name()), Some(hour));
+        }
+        for name in ["", "2024022924", "2023022900", "2024130100", "2024010000", "20240101000", "202401010é"]
+        {
+            assert_eq!(Hour::from_name(name), None, "{name}");
+        }
+    }
+}
