@@ -225,7 +225,10 @@ fn engine_config(
     clock: Arc<dyn Clock>,
 ) -> EngineConfig {
     let defaults = RoomDefaults::default();
-    let journal = journal.map_or_else(|| Arc::new(NoJournal) as Arc<dyn Journal>, |journal| journal);
+    let journal: Arc<dyn Journal> = match journal {
+        Some(journal) => journal,
+        None => Arc::new(NoJournal),
+    };
     EngineConfig {
         cores: config.cores,
         rooms: RoomDefaults {

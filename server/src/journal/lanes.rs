@@ -164,9 +164,7 @@ impl Lanes {
                     self.counts.drop(lane, Dropped::Full, dropped);
                 }
                 self.counts.set_waiting(lane, state.lossy.bytes);
-                let is_behind =
-                    state.lossy.bytes * 2 >= LOSSY_BYTES || self.is_backend_behind.load(Ordering::Relaxed);
-                self.set_pose_hz(state.pace.note(at_ms, is_behind));
+                self.keep_pace(&mut state, at_ms);
             }
         }
         let is_much = state.is_much();
@@ -177,7 +175,10 @@ impl Lanes {
         Ok(())
     }
 
-    fn set_pose_hz(&self, hz: u32) {
+    fn keep_pace(&self, state: &mut State, now_ms: u64) {
+        let is_behind =
+            state.lossy.bytes * 2 >= LOSSY_BYTES || self.is_backend_behind.load(Ordering::Relaxed);
+        let hz = state.pace.note(now_ms, is_behind);
         if self.pose_hz.swap(hz, Ordering::Relaxed) != hz {
             self.counts.pose_hz.set(hz.into());
             warn!(hz, "the journal asks for another number of poses a second");
@@ -276,6 +277,11 @@ impl Lanes {
 
     pub(super) fn note_backend(&self, is_behind: bool) {
         self.is_backend_behind.store(is_behind, Ordering::Relaxed);
+    }
+
+    /// The time is now this: rates recover also when no poses come.
+    pub(super) fn note_time(&self, now_ms: u64) {
+        self.keep_pace(&mut self.state(), now_ms);
     }
 
     /// Notes how a write went. Only a change is logged: a full disk fails every write until somebody has made room.

@@ -78,8 +78,10 @@ impl Writer {
 
     fn tend_if_due(&mut self) {
         if Instant::now() >= self.tend_at {
-            self.backend.tend(self.clock.now().as_millis());
+            let now_ms = self.clock.now().as_millis();
+            self.backend.tend(now_ms);
             self.lanes.note_backend(self.backend.is_behind());
+            self.lanes.note_time(now_ms);
             // Counted from the end: looking after may take a while.
             self.tend_at = Instant::now() + TEND;
         }

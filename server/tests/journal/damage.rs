@@ -7,8 +7,8 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
+use rand::SeedableRng as _;
 use rand::rngs::StdRng;
-use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use server::journal::backend::{Backend as _, Condition as _, Entry};
 use server::journal::folder::Hour;
 use server::replay::recordings::Recordings as _;

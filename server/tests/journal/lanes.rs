@@ -83,7 +83,11 @@ async fn both_lanes_are_written_in_the_order_in_which_they_were_given() {
     let entries = script.written(20);
     let ids: Vec<_> = entries.iter().map(|entry| entry.id.ms - HOUR).collect();
     assert_eq!(ids, (1..=20).collect::<Vec<_>>());
-    assert!(entries.iter().all(|entry| (entry.kind == RecordKind::Poses) == ((entry.id.ms - HOUR) % 3 == 0)));
+    assert!(
+        entries
+            .iter()
+            .all(|entry| (entry.kind == RecordKind::Poses) == (entry.id.ms - HOUR).is_multiple_of(3))
+    );
 }
 
 #[tokio::test]
