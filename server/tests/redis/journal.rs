@@ -3,13 +3,13 @@
 use replay::RecordId;
 use replay::RecordKind::{Event, Keyframe, KeyframeUnchanged, Poses};
 use server::journal::backend::Backend as _;
-use server::redis::{HOUR_MS, Nodes, POSE_BYTES_MAX, RECORDED, RoomKeys, hour_of};
+use server::redis::{HOUR_MS, Nodes, POSE_BYTES_MAX, RECORDED, RoomKeys, SPOOL, hour_of};
 use server::replay::recordings::Recordings as _;
 use tokio::sync::oneshot;
 
 use crate::ids_in;
 use crate::programs::{PATIENCE, RedisServer};
-use crate::site::{Site, TTL, now_ms};
+use crate::site::{Site, TTL, now_ms, until};
 
 #[tokio::test]
 async fn what_is_written_is_read_back() {
@@ -132,4 +132,47 @@ async fn a_full_spool_drops_the_oldest_and_says_so() {
     let dropped = site.health().dropped as usize;
     let expected: Vec<_> = site.reliable["a"][dropped..].iter().map(|(id, ..)| *id).collect();
     assert_eq!(ids_in(&server, "a"), expected, "all but the oldest");
+}
+
+#[tokio::test]
+async fn a_damaged_spool_is_put_together_anew() {
+    let mut server = RedisServer::stopped(&[]);
+    let mut site = Site::start(&server.url()).await;
+    for _ in 0..300 {
+        site.write("a", &[Event, Keyframe]);
+        site.write("b", &[Event]);
+    }
+    let reliable = site.reliable.clone();
+    let directory = site.end().await;
+    let path = directory.path().join(SPOOL);
+    let mut bytes = std::fs::read(&path).unwrap();
+    // Two pages that only reading will find.
+    let middle = bytes.len() / 8_192 * 4_096;
+    bytes[middle..middle + 8_192].fill(0xa5);
+    std::fs::write(&path, bytes).unwrap();
+
+    server.restart();
+    let mut site = Site::with(directory, Nodes::parse(&server.url()).unwrap(), u64::MAX).await;
+    site.go_to(now_ms() + 10_000);
+    site.write("a", &[Event]);
+    // The journal's thread looks after its backend once a second.
+    until(
+        || format!("{:?}", site.redis.health()),
+        || {
+            site.backend.tend(now_ms());
+            site.redis.health().connected && site.redis.health().waiting_records == 0
+        },
+    )
+    .await;
+    for (room, written) in &reliable {
+        let found: Vec<_> = ids_in(&server, room);
+        assert!(found.is_sorted(), "in order");
+        let is_known =
+            |id: &RecordId| written.iter().any(|(known, ..)| known == id) || *id == site.reliable["a"][0].0;
+        assert!(found.iter().all(is_known));
+        assert!(found.len() > written.len() / 2, "{} of {}", found.len(), written.len());
+    }
+    let aside = std::fs::read_dir(site.directory.path()).unwrap();
+    let names = aside.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    assert!(names.into_iter().any(|name| name.starts_with("spool.db.corrupt-")));
 }
