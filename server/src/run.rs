@@ -136,7 +136,8 @@ pub fn run(config: Config) -> Result<(), RunError> {
         };
         drain::close_journal(closing, end).await;
         if let Some(redis) = &redis {
-            redis.close().await;
+            // What is not there by then stays on the disk, which needs its own time to close.
+            let _ = tokio::time::timeout_at(drain::closed_by(end).into(), redis.close()).await;
         }
         drain::close_store(store.close(), end).await;
         Ok::<_, RunError>(())

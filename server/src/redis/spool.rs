@@ -114,7 +114,8 @@ impl SpoolBackend {
         let Some((first, last)) = self.table.rows()? else { return Ok(()) };
         let old_ms = now_ms.saturating_sub(KEPT_AFTER_SHIPPING.as_millis() as u64);
         let mut until = None;
-        while self.shipped.front().is_some_and(|(at_ms, _)| *at_ms < old_ms) {
+        // As long as Redis is away it may come back without what it had: everything stays.
+        while progress.is_healthy && self.shipped.front().is_some_and(|(at_ms, _)| *at_ms < old_ms) {
             until = self.shipped.front().map(|(_, row)| *row);
             // A mark that is not reached within one round stays for the next one.
             if until.is_some_and(|row| row - first >= ROWS_REMOVED_MAX) {

@@ -67,6 +67,9 @@ impl Database {
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
         check(&connection)?;
         migrate(&mut connection)?;
+        if !has_outbox {
+            outbox::leave(&connection)?;
+        }
         Ok(Self { connection, has_outbox })
     }
 

@@ -165,6 +165,18 @@ fn forget_until(connection: &Connection, until: i64) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// From now on changes are not noted. So that this is known when they are again, a number is spent: what is elsewhere
+/// has not come that far.
+pub(super) fn leave(connection: &Connection) -> rusqlite::Result<()> {
+    let spent = connection.execute("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'outbox'", [])?;
+    if spent > 0 {
+        const HEAD: &str = "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'";
+        let head = connection.query_row(HEAD, [], |row| row.get(0))?;
+        forget_until(connection, head)?;
+    }
+    Ok(())
+}
+
 /// What is gone here but still has a row in the outbox was taken away after it was copied, so it stays away.
 pub(super) fn merge(transaction: &Transaction<'_>, found: &[Found]) -> Result<usize, StoreError> {
     const ROOM: &str = "INSERT INTO rooms (id, options, created_ms) VALUES (?1, ?2, ?3)

@@ -149,6 +149,20 @@ fn home(servers: &[RedisServer], room: &str) -> usize {
     (slot / 5_461).min(2) as usize
 }
 
+/// Every room's reliable records are on the node where they belong.
+fn has_all(servers: &[RedisServer], site: &Site) -> bool {
+    let is_whole = |(room, written): (&String, &Vec<_>)| {
+        ids_in(&servers[home(servers, room)], room).len() == written.len()
+    };
+    site.reliable.iter().all(is_whole)
+}
+
+async fn check_cluster(servers: &[RedisServer], site: &Site) {
+    until(|| "all records are where they belong".to_owned(), || has_all(servers, site)).await;
+    site.settled().await;
+    site.check(|room| Some(ids_in(&servers[home(servers, room)], room))).await;
+}
+
 #[tokio::test]
 async fn on_a_cluster() {
     let mut servers = cluster();
@@ -163,58 +177,36 @@ async fn on_a_cluster() {
         site.put(name, object("1", 1)).await;
     }
     for _ in 0..20 {
-        for name in &names {
-            site.write(name, &[Keyframe, Event, Poses]);
-        }
+        names.iter().for_each(|name| site.write(name, &[Keyframe, Event, Poses]));
     }
-    site.settled().await;
-    site.check(|room| Some(ids_in(&servers[home(&servers, room)], room))).await;
+    check_cluster(&servers, &site).await;
     let homes: std::collections::BTreeSet<_> = names.iter().map(|name| home(&servers, name)).collect();
     assert_eq!(homes.len(), 3, "every node has something");
 
-    // A node that is away, and one that comes back empty.
+    // A node that is away for a while.
     servers[1].kill();
     for _ in 0..20 {
-        for name in &names {
-            site.write(name, &[Event]);
-        }
+        names.iter().for_each(|name| site.write(name, &[Event]));
         tokio::task::yield_now().await;
     }
     servers[1].restart();
     let_in(&servers[1]);
     is_whole(&servers).await;
-    site.settled().await;
-    site.check(|room| Some(ids_in(&servers[home(&servers, room)], room))).await;
-    servers[2].command::<()>(&["FLUSHALL"]);
-    for name in &names {
-        site.write(name, &[Event]);
-    }
-    until(
-        || "what was flushed is back".to_owned(),
-        || {
-            names
-                .iter()
-                .all(|name| ids_in(&servers[home(&servers, name)], name).len() == site.reliable[name].len())
-        },
-    )
-    .await;
-    site.settled().await;
-    site.check(|room| Some(ids_in(&servers[home(&servers, room)], room))).await;
+    check_cluster(&servers, &site).await;
 
-    // A node that comes back empty while nothing is written to it.
+    // One that is emptied just before it is written to.
+    servers[2].command::<()>(&["FLUSHALL"]);
+    names.iter().for_each(|name| site.write(name, &[Event]));
+    check_cluster(&servers, &site).await;
+
+    // One that comes back empty while nothing is written to it.
     servers[0].command::<()>(&["CONFIG", "SET", "appendonly", "no"]);
     servers[0].kill();
     std::fs::remove_dir_all(servers[0].directory.path().join("appendonlydir")).unwrap();
     servers[0].restart();
     let_in(&servers[0]);
     is_whole(&servers).await;
-    let is_back = || {
-        names
-            .iter()
-            .all(|name| ids_in(&servers[home(&servers, name)], name).len() == site.reliable[name].len())
-    };
-    until(|| "what the node has lost is back".to_owned(), is_back).await;
-    site.settled().await;
+    check_cluster(&servers, &site).await;
 
     // A new machine that is told of all nodes.
     site.end().await;

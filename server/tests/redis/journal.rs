@@ -8,7 +8,7 @@ use server::replay::recordings::Recordings as _;
 use tokio::sync::oneshot;
 
 use crate::ids_in;
-use crate::programs::{PATIENCE, RedisServer};
+use crate::programs::{PATIENCE, ROUNDS, RedisServer};
 use crate::site::{Site, TTL, now_ms, until};
 
 #[tokio::test]
@@ -82,15 +82,17 @@ async fn hours_go_by_themselves() {
 async fn a_receipt_waits_for_a_redis_that_is_there_and_for_no_other() {
     let mut server = RedisServer::start(&[]);
     let mut site = Site::start(&server.url()).await;
-    for count in 1..=50 {
+    let mut at_once = 0;
+    for count in 1..=ROUNDS {
+        server.hold_writes();
         site.write("a", &[Event]);
         let (receipt, given) = oneshot::channel();
         site.backend.confirm(vec![receipt]);
         tokio::time::timeout(PATIENCE, given).await.unwrap().unwrap();
-        // It may have been given after a wait that was too long; then the record is not there yet.
-        let is_there = ids_in(&server, "a").len() == count;
-        assert!(is_there || site.health().waiting_records > 0 || count < 3);
+        at_once += usize::from(ids_in(&server, "a").len() == count);
     }
+    // A wait that was too long is no failure, but it must not be the rule.
+    assert!(at_once >= ROUNDS / 2, "{at_once} of {ROUNDS}");
     server.kill();
     site.away().await;
     site.write("a", &[Event]);

@@ -2,6 +2,8 @@
 
 use replay::RecordKind::{Event, Keyframe, Poses};
 use server::journal::backend::Backend as _;
+use server::journal::table::Table;
+use server::redis::{KEPT_AFTER_SHIPPING, SPOOL};
 
 use crate::ids_in;
 use crate::programs::RedisServer;
@@ -99,6 +101,33 @@ async fn restarted_empty() {
     site.check(|room| Some(ids_in(&server, room))).await;
     let objects: Vec<String> = server.command(&["HKEYS", &server::redis::RoomKeys::of("a").objects()]);
     assert_eq!(objects, ["1"]);
+}
+
+#[tokio::test]
+async fn back_empty_after_a_long_time() {
+    let mut server = RedisServer::start(&[]);
+    let mut site = Site::start(&server.url()).await;
+    site.write("a", &[Event; 100]);
+    site.settled().await;
+    let kept_ms = KEPT_AFTER_SHIPPING.as_millis() as u64;
+    site.backend.tend(now_ms());
+    server.kill();
+    site.away().await;
+    for later in 1..=3 {
+        site.backend.tend(now_ms() + later * kept_ms);
+    }
+    site.write("a", &[Event]);
+    server.restart();
+    site.settled().await;
+    site.check(|room| Some(ids_in(&server, room))).await;
+
+    // Now that Redis has it, it goes in time.
+    let rows = |site: &Site| Table::open_to_read(&site.directory.path().join(SPOOL)).unwrap().rows().unwrap();
+    assert_eq!(rows(&site), Some((1, 101)));
+    site.backend.tend(now_ms() + 4 * kept_ms);
+    site.backend.tend(now_ms() + 6 * kept_ms);
+    assert_eq!(rows(&site), Some((101, 101)), "the newest stays, so that numbers only grow");
+    site.check(|room| Some(ids_in(&server, room))).await;
 }
 
 #[tokio::test]

@@ -11,6 +11,9 @@ use tempfile::TempDir;
 /// How long anything may take before a test gives up on it.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How often it is tried whether an answer waits for a server that is a little slow.
+pub(crate) const ROUNDS: usize = 10;
+
 /// Attempts to begin on a free port: another program may take it in between.
 const ATTEMPTS: usize = 10;
 
@@ -85,6 +88,11 @@ impl RedisServer {
     fn signal(&self, signal: Signal) {
         let child = self.child.as_ref().expect("it runs");
         kill_process(Pid::from_child(child), signal).expect("it is ours");
+    }
+
+    /// Lets what is written wait for a moment that is shorter than anybody waits for it, while reading goes on.
+    pub(crate) fn hold_writes(&self) {
+        self.command::<()>(&["CLIENT", "PAUSE", "60", "WRITE"]);
     }
 
     pub(crate) fn url(&self) -> String {
