@@ -123,7 +123,8 @@ fn seeking(criterion: &mut Criterion) {
         bencher.iter_batched(
             || World::from_keyframe(&keyframe, "[]").expect("a legal keyframe"),
             |mut world| {
-                read(Filter::default(), &records, |moment| world.apply(moment));
+                let filter = Filter { only_last_moves: true, ..Filter::default() };
+                read(filter, &records, |moment| world.apply(moment));
                 world
             },
             BatchSize::LargeInput,

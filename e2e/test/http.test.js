@@ -94,12 +94,6 @@ withServer('the HTTP API', {}, (check) => {
     assertFails(await server.http('POST', '/api/worker/execute', { body }), 503);
   });
 
-  check('replay says honestly that it is not there', async (server) => {
-    const answer = await server.http('GET', '/api/rooms/somewhere/replay');
-    assert.ok(answer.status >= 400, `answered ${answer.status}`);
-    assertFails(answer, answer.status);
-  });
-
   check('errors are JSON, whatever is asked for', async (server) => {
     assertFails(await server.http('GET', '/api/nothing'), 404);
     assertFails(await server.http('DELETE', '/api/rooms'), 405);

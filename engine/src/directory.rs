@@ -8,9 +8,12 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering}
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use protocol::error::{ClientError, ErrorCode};
+use serde::Serialize;
 
 use crate::limits::{MAX_PERSISTENT_ROOMS, MAX_ROOMS, UNENTERED_ROOM_TTL};
 use crate::options::RoomOptions;
+use crate::private::PrivatePlace;
+use crate::room::Step;
 use crate::table::SlotTable;
 use crate::time::Time;
 
@@ -31,6 +34,8 @@ pub struct RoomShared {
     pub epoch: Time,
     /// Where its members' poses are.
     pub table: SlotTable,
+    /// What part of a recording it shows, if it does. Such a room is [private](RoomShared::is_private).
+    pub recorded: Option<Recorded>,
     members: AtomicUsize,
     tick_hz: AtomicU32,
     entered: AtomicBool,
@@ -47,6 +52,7 @@ impl RoomShared {
             key,
             shard,
             table: SlotTable::new(options.max_users),
+            recorded: None,
             members: AtomicUsize::new(0),
             tick_hz: AtomicU32::new(options.tick_hz.initial_hz()),
             options,
@@ -62,6 +68,24 @@ impl RoomShared {
     /// A room that is in no directory, for tests of what happens inside one.
     pub fn detached(id: &str, options: RoomOptions, now: Time) -> Arc<Self> {
         Arc::new(Self::new(id, 0, 0, options, now, now))
+    }
+
+    /// A room that is in no directory, and shows this part of a recording.
+    pub fn private(
+        id: &str,
+        key: u64,
+        shard: usize,
+        options: RoomOptions,
+        now: Time,
+        recorded: Recorded,
+    ) -> Arc<Self> {
+        Arc::new(Self { recorded: Some(recorded), ..Self::new(id, key, shard, options, now, now) })
+    }
+
+    /// Whether it is in no directory, so that nobody else finds it: it shows a recording to one viewer, who cannot change
+    /// it. Nothing of it is stored or recorded.
+    pub fn is_private(&self) -> bool {
+        self.recorded.is_some()
     }
 
     /// How many are in it.
@@ -111,26 +135,50 @@ impl RoomShared {
     }
 }
 
+/// Which part of a recording is shown, in Unix ms: `replay` in the answer to a join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Recorded {
+    /// The first moment.
+    pub from: u64,
+    /// The last one.
+    pub to: u64,
+}
+
 /// The right to find a room alive: as long as there is one, the room stays in the directory. A join brings it
 /// along, a member keeps it.
 #[derive(Debug)]
-pub struct Lease(Arc<RoomShared>);
+pub struct Lease {
+    room: Arc<RoomShared>,
+    /// Of a private room, which has one lease in its life.
+    private: Option<PrivatePlace>,
+}
 
 impl Lease {
     fn new(room: &Arc<RoomShared>) -> Self {
         room.leases.fetch_add(1, Ordering::AcqRel);
-        Self(room.clone())
+        Self { room: room.clone(), private: None }
+    }
+
+    pub(crate) fn private(room: &Arc<RoomShared>, place: PrivatePlace) -> Self {
+        let mut lease = Self::new(room);
+        lease.private = Some(place);
+        lease
     }
 
     /// The room.
     pub fn room(&self) -> &Arc<RoomShared> {
-        &self.0
+        &self.room
+    }
+
+    /// What is to happen in the room before anybody is let in.
+    pub(crate) fn take_opening(&mut self) -> Vec<Step> {
+        self.private.as_mut().map(|place| std::mem::take(&mut place.opening)).unwrap_or_default()
     }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.0.leases.fetch_sub(1, Ordering::AcqRel);
+        self.room.leases.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -226,7 +274,7 @@ impl Directory {
         }
     }
 
-    fn key(&self) -> u64 {
+    pub(crate) fn key(&self) -> u64 {
         self.next_key.fetch_add(1, Ordering::Relaxed)
     }
 

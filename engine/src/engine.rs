@@ -47,7 +47,7 @@ pub struct Core {
 
 /// The engine as everybody else sees it. Cheap to clone.
 #[derive(Clone)]
-pub struct Engine(Arc<Inner>);
+pub struct Engine(pub(crate) Arc<Inner>);
 
 pub(crate) struct Inner {
     pub(crate) directory: Directory,
@@ -59,6 +59,8 @@ pub(crate) struct Inner {
     pub(crate) journal: Arc<dyn Journal>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) sessions: DashMap<SessionId, Arc<Session>>,
+    /// Rooms that are in no directory.
+    pub(crate) private_rooms: AtomicUsize,
     next_session: AtomicU64,
     draining: AtomicBool,
     /// Over how long clients spread their return, in milliseconds. Of meaning while draining.
@@ -112,6 +114,7 @@ impl Engine {
             journal: config.journal,
             clock: config.clock,
             sessions: DashMap::new(),
+            private_rooms: AtomicUsize::new(0),
             next_session: AtomicU64::new(1),
             draining: AtomicBool::new(false),
             spread_ms: AtomicU64::new(0),
@@ -334,7 +337,7 @@ async fn store_room(inner: Arc<Inner>, lease: Lease) -> Result<(), StoreError> {
     result
 }
 
-fn draining() -> ClientError {
+pub(crate) fn draining() -> ClientError {
     ClientError::new(ErrorCode::Draining, "the server is restarting")
 }
 

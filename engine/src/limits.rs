@@ -93,5 +93,11 @@ pub const POSE_CHUNK: Duration = Duration::from_secs(1);
 /// Samples of poses a second, however many more the journal wants: no room ticks faster.
 pub const MAX_POSE_HZ: u32 = *protocol::limits::TICK_HZ_RANGE.end();
 
+/// Steps that a private room's driver may hand over at once. It hands over no more before these are carried out.
+pub const MAX_PLAY_STEPS: usize = 16_384;
+
+/// Who may be in a private room, its viewer included: more than fit into any other. Above: who comes is not shown.
+pub const MAX_PRIVATE_USERS: usize = 60_001;
+
 // Whoever fills the server with persistent rooms must leave room for others.
 const _: () = assert!(MAX_PERSISTENT_ROOMS * 2 < MAX_ROOMS);

@@ -30,25 +30,26 @@ const ENCODINGS: [&str; 3] = ["json", "batch", "binary"];
 
 #[tokio::test(start_paused = true)]
 async fn everybody_sees_the_truth_whatever_happens() {
-    for seed in seeds([1, 2, rand::random()]) {
+    for seed in seeds(&[1, 2, rand::random()]) {
+        println!("SIM_SEED={seed}");
         Simulation::new(seed, None).run().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_happens_can_be_read_back_and_everybody_sees_the_truth_even_so() {
-    for seed in seeds([1, rand::random()]) {
+    for seed in seeds(&[1, rand::random()]) {
+        println!("SIM_SEED={seed}");
         Simulation::new(seed, Some(MemoryJournal::new(SOON))).run().await;
     }
 }
 
 /// The seed that is asked for, or these.
-fn seeds<const COUNT: usize>(usual: [u64; COUNT]) -> impl Iterator<Item = u64> {
-    let seeds = match std::env::var("SIM_SEED") {
+fn seeds(usual: &[u64]) -> Vec<u64> {
+    match std::env::var("SIM_SEED") {
         Ok(seed) => vec![seed.parse().expect("SIM_SEED is a number")],
         Err(_) => usual.to_vec(),
-    };
-    seeds.into_iter().inspect(|seed| println!("SIM_SEED={seed}"))
+    }
 }
 
 struct Simulation {

@@ -11,6 +11,7 @@ use crate::limits::{
     MAX_USER_UPDATE_BYTES, MAX_USERNAME_BYTES,
 };
 use crate::members::Members;
+use crate::playback::{self, Replay};
 use crate::pose::Pose;
 pub use crate::view::{Point, View};
 
@@ -18,7 +19,7 @@ pub use crate::view::{Point, View};
 pub const UPDATE_POSITION: &str = "update-position";
 
 /// Every event that a client may send.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 15] = [
     UPDATE_POSITION,
     "join-room",
     "leave-room",
@@ -31,6 +32,9 @@ const NAMES: [&str; 12] = [
     "view",
     "time-sync",
     "worker-task",
+    "replay-seek",
+    "replay-pause",
+    "replay-speed",
 ];
 
 /// An event from a client, checked.
@@ -60,6 +64,8 @@ pub enum ClientEvent<'a> {
     TimeSync,
     /// `worker-task`
     WorkerTask(WorkerTask<'a>),
+    /// `replay-seek`, `replay-pause` or `replay-speed`
+    Playback(playback::Control),
 }
 
 /// How a client wants poses sent to it.
@@ -91,6 +97,9 @@ pub struct JoinRoom<'a> {
     /// Where the client looks from and how far, if not from where it stands and as far as the room lets.
     #[serde(default)]
     pub view: Option<View>,
+    /// Of the room's recording rather than of the room as it is now: which part, and how it is played.
+    #[serde(default)]
+    pub replay: Option<Replay>,
 }
 
 /// Payload of `object-update`.
@@ -186,6 +195,9 @@ impl<'a> ClientEvent<'a> {
             "view" => Self::View(View::parse(payload)?),
             "time-sync" => Self::TimeSync,
             "worker-task" => Self::WorkerTask(read(payload, "worker-task takes {taskId, task, payload}")?),
+            "replay-seek" | "replay-pause" | "replay-speed" => {
+                Self::Playback(playback::Control::parse(name, payload)?)
+            }
             _ => return Ok(None),
         }))
     }
@@ -193,14 +205,19 @@ impl<'a> ClientEvent<'a> {
 
 impl<'a> JoinRoom<'a> {
     fn parse(payload: &'a str) -> Result<Self, ClientError> {
-        let join: Self =
-            read(payload, "join-room takes {roomId[, password][, encoding: json | batch | binary][, view]}")?;
+        let join: Self = read(
+            payload,
+            "join-room takes {roomId[, password][, encoding: json | batch | binary][, view][, replay]}",
+        )?;
         check_room_id(&join.room_id)?;
         if join.password.as_ref().is_some_and(|password| password.len() > MAX_PASSWORD_BYTES) {
             return Err(ClientError::bad_request("a password is at most 128 bytes"));
         }
         if let Some(view) = &join.view {
             view.validate()?;
+        }
+        if let Some(replay) = &join.replay {
+            replay.validate()?;
         }
         Ok(join)
     }
@@ -307,90 +324,4 @@ fn within(payload: &str, limit: usize, message: &'static str) -> Result<(), Clie
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn code(name: &str, payload: &str) -> ErrorCode {
-        ClientEvent::parse(name, payload).unwrap_err().code
-    }
-
-    #[test]
-    fn a_seed_join_has_only_a_room() {
-        let Ok(Some(ClientEvent::JoinRoom(join))) = ClientEvent::parse("join-room", r#"{"roomId":"lobby"}"#)
-        else {
-            panic!("not a join")
-        };
-        assert_eq!(join.room_id, "lobby");
-        assert!(join.password.is_none() && join.encoding.is_none() && join.view.is_none());
-    }
-
-    #[test]
-    fn a_join_may_say_more() {
-        let json = r#"{"roomId":"caf\u00e9","password":"x","encoding":"batch","view":{"position":{"x":1,"y":2,"z":3}}}"#;
-        let Ok(Some(ClientEvent::JoinRoom(join))) = ClientEvent::parse("join-room", json) else {
-            panic!("not a join")
-        };
-        assert_eq!(join.room_id, "café");
-        assert_eq!(join.encoding, Some(Encoding::Batch));
-        assert_eq!(join.view.and_then(|view| view.position).unwrap().z, 3.0);
-    }
-
-    #[test]
-    fn bad_payloads_are_refused_with_a_code() {
-        let long = format!(r#"{{"roomId":"{}"}}"#, "x".repeat(MAX_ROOM_ID_BYTES + 1));
-        for (name, payload) in [
-            ("join-room", ""),
-            ("join-room", "{}"),
-            ("join-room", r#"{"roomId":""}"#),
-            ("join-room", r#"{"roomId":7}"#),
-            ("join-room", r#"{"roomId":"a\u0000b"}"#),
-            ("join-room", r#"{"roomId":"a","encoding":"morse"}"#),
-            ("join-room", r#"{"roomId":"a","view":{"radius":-1}}"#),
-            ("join-room", long.as_str()),
-            ("object-create", "[]"),
-            ("object-update", r#"{"version":1}"#),
-            ("object-update", r#"{"id":"a","version":-1}"#),
-            ("object-update", r#"{"id":{}}"#),
-            ("object-delete", r#"{"id":""}"#),
-            ("user-update", "{}"),
-            ("user-update", r#"{"id":"somebody else"}"#),
-            ("user-update", r#"{"username":5}"#),
-            ("room-message", r#"{"data":1}"#),
-            ("signal", r#"{"data":1}"#),
-            ("view", r#"{"position":{"x":1e30,"y":0,"z":0}}"#),
-            ("worker-task", r#"{"task":"x"}"#),
-        ] {
-            assert_eq!(code(name, payload), ErrorCode::BadRequest, "{name} {payload}");
-        }
-        let big = format!(r#"{{"type":"x","data":"{}"}}"#, "x".repeat(MAX_MESSAGE_BYTES));
-        assert_eq!(code("room-message", &big), ErrorCode::Limit);
-    }
-
-    #[test]
-    fn a_name_that_the_contract_does_not_know_is_no_error() {
-        assert!(matches!(ClientEvent::parse("no-such-event", "nonsense"), Ok(None)));
-        assert!(!ClientEvent::is_known("no-such-event"));
-        for name in NAMES {
-            assert!(!matches!(ClientEvent::parse(name, "{}"), Ok(None)), "{name}");
-        }
-    }
-
-    #[test]
-    fn what_only_the_server_sets_is_taken_out_of_a_user_update() {
-        let json = r##"{"id":"x","slot":1,"colour":"#fff","position":{}}"##;
-        let Ok(Some(ClientEvent::UserUpdate(changes))) = ClientEvent::parse("user-update", json) else {
-            panic!("not a user-update")
-        };
-        assert_eq!(serde_json::to_string(&changes).unwrap(), r##"{"colour":"#fff"}"##);
-    }
-
-    #[test]
-    fn an_update_is_split_into_id_version_and_changes() {
-        let json = r#"{"colour":"red","id":5,"version":3}"#;
-        let Ok(Some(ClientEvent::ObjectUpdate(update))) = ClientEvent::parse("object-update", json) else {
-            panic!("not an update")
-        };
-        assert_eq!((update.id.as_str(), update.version), ("5", Some(3)));
-        assert_eq!(serde_json::to_string(&update.changes).unwrap(), r#"{"colour":"red"}"#);
-    }
-}
+mod tests;

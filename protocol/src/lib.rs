@@ -10,6 +10,7 @@
 //! - [`event`]: the events that a client may send, as types
 //! - [`pose`]: head and hands at one moment, as JSON
 //! - [`view`]: where a client looks from
+//! - [`playback`]: which part of a recording a client watches, and how
 //! - [`frame`]: the binary pose frame, both ways
 //! - [`websocket`]: WebSocket frames from a client, read in place
 //! - [`error`]: the codes in which a failure is told to a client
@@ -23,6 +24,7 @@ pub mod limits;
 pub mod members;
 pub mod outgoing;
 pub mod packet;
+pub mod playback;
 pub mod pose;
 pub mod view;
 pub mod websocket;

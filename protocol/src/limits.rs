@@ -50,6 +50,12 @@ pub const MAX_ANGLE_RAD: f32 = 10_000.0;
 /// The slowest and the fastest tick of a room, in Hz.
 pub const TICK_HZ_RANGE: std::ops::RangeInclusive<u32> = 1..=90;
 
+/// How much slower or faster than it happened a recording is played.
+pub const PLAYBACK_SPEED_RANGE: std::ops::RangeInclusive<f64> = 0.25..=8.0;
+
+/// The latest moment that may be named, in Unix ms: the largest whole number that every JavaScript client can name.
+pub const MAX_TIME_MS: u64 = (1 << 53) - 1;
+
 // A frame's position is `cell × 32 m ± 32 m` with a 16-bit cell, so it reaches past the furthest legal pose.
 const _: () = assert!(i16::MAX as f32 * 32.0 > MAX_POSITION_M);
 // A relayed message must fit into a packet of its own with room for its envelope.

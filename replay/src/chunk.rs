@@ -4,12 +4,12 @@
 //! track, each as its difference from what the two before it let expect; the hands' positions are relative to the
 //! head's. What is left are small numbers, which compress well.
 
-use protocol::{Part, Pose};
+use protocol::Pose;
 
 use crate::codec::wire::{Reader, put_varint};
 use crate::codec::{Damaged, TooLarge};
 use crate::limits::{CHUNK_INSTANTS_MAX, CHUNK_SAMPLES_MAX, CHUNK_SPAN_MAX_MS, MEMBERS_MAX};
-use crate::{PoseSample, PoseSamples};
+use crate::{MemberId, PoseSample, PoseSamples};
 
 mod columns;
 mod quantise;
@@ -84,8 +84,14 @@ impl Workspace {
         }
     }
 
-    /// Reads a chunk's body. `first_ms` is its first instant.
-    pub(crate) fn read(&mut self, first_ms: u64, body: &[u8]) -> Result<PoseSamples, Damaged> {
+    /// Reads a chunk's body. `first_ms` is its first instant. With `until_ms`, of each member only the last sample up
+    /// to then is given.
+    pub(crate) fn read(
+        &mut self,
+        first_ms: u64,
+        body: &[u8],
+        until_ms: Option<u64>,
+    ) -> Result<PoseSamples, Damaged> {
         let mut reader = Reader::new(body);
         let instants_ms = read_instants(first_ms, &mut reader)?;
         self.tracks.read(instants_ms.len(), &mut reader)?;
@@ -95,7 +101,14 @@ impl Workspace {
             read_columns(&mut self.parts[at], &mut reader)?;
         }
         reader.end()?;
-        let samples = self.samples(instants_ms.len())?;
+        let instants = instants_ms.partition_point(|ms| until_ms.is_none_or(|until_ms| *ms <= until_ms));
+        let samples = match until_ms {
+            None => self.samples(instants_ms.len(), |_, _| true)?,
+            Some(_) => self.samples(instants_ms.len(), |row, next| {
+                let is_early = |row: usize| usize::from(self.tracks.instant(row)) < instants;
+                is_early(row) && !next.is_some_and(is_early)
+            })?,
+        };
         Ok(PoseSamples { instants_ms, samples })
     }
 
@@ -126,37 +139,54 @@ impl Workspace {
         }
     }
 
-    /// All samples in the order of their instants.
-    fn samples(&self, instants: usize) -> Result<Vec<PoseSample>, Damaged> {
-        let mut places = self.tracks.places(instants);
-        let nothing = PoseSample { instant: 0, member: crate::MemberId(0), pose: Pose::INITIAL };
-        let mut samples = vec![nothing; self.tracks.rows()];
+    /// The samples in the order of their instants, of those rows that are wanted; they are told from themselves and
+    /// from the next of their track.
+    fn samples(
+        &self,
+        instants: usize,
+        is_wanted: impl Fn(usize, Option<usize>) -> bool,
+    ) -> Result<Vec<PoseSample>, Damaged> {
+        let mut wanted = vec![false; self.tracks.rows()];
+        for (_, rows) in self.tracks.iter() {
+            for row in rows.clone() {
+                wanted[row] = is_wanted(row, Some(row + 1).filter(|next| *next < rows.end));
+            }
+        }
+        let mut places = self.tracks.places(instants, &wanted);
+        let nothing = PoseSample { instant: 0, member: MemberId(0), pose: Pose::INITIAL };
+        let mut samples = vec![nothing; wanted.iter().filter(|is_wanted| **is_wanted).count()];
         let mut unread = self.parts.each_ref().map(|part| part.iter());
         for (member, rows) in self.tracks.iter() {
             for row in rows {
                 let mask = self.masks[row];
-                let mut origin = [0; 3];
-                let mut next = |at: usize| -> Result<Option<Part>, Damaged> {
-                    if at > 0 && mask & PRESENT[at] == 0 {
-                        return Ok(None);
-                    }
-                    let quantised = unread[at].next().ok_or(Damaged)?;
-                    let part = quantised.part(origin, Form::of(mask, at))?;
-                    if at == 0 {
-                        origin = quantised.position();
-                    }
-                    Ok(Some(part))
-                };
-                let head = next(0)?.ok_or(Damaged)?;
-                let pose = Pose { head, left_hand: next(1)?, right_hand: next(2)? };
+                let mut parts = [None; PARTS];
+                for at in (0..PARTS).filter(|at| *at == 0 || mask & PRESENT[*at] != 0) {
+                    parts[at] = unread[at].next();
+                }
+                if !wanted[row] {
+                    continue;
+                }
                 let instant = self.tracks.instant(row);
                 let place = &mut places[usize::from(instant)];
-                samples[*place] = PoseSample { instant, member, pose };
+                samples[*place] = PoseSample { instant, member, pose: pose(parts, mask)? };
                 *place += 1;
             }
         }
         Ok(samples)
     }
+}
+
+fn pose(parts: [Option<&Quantised>; PARTS], mask: u8) -> Result<Pose, Damaged> {
+    let [head, left, right] = parts;
+    let head = head.ok_or(Damaged)?;
+    let hand = |part: Option<&Quantised>, at| {
+        part.map(|part| part.part(head.position(), Form::of(mask, at))).transpose()
+    };
+    Ok(Pose {
+        head: head.part([0; 3], Form::of(mask, 0))?,
+        left_hand: hand(left, 1)?,
+        right_hand: hand(right, 2)?,
+    })
 }
 
 /// What the type promises holds, and the limits are kept.

@@ -8,7 +8,7 @@ use thiserror::Error;
 use zstd::bulk::{Compressor, Decompressor};
 
 use crate::limits::{CHUNK_BYTES_MAX, EVENT_BYTES_MAX, KEYFRAME_BYTES_MAX};
-use crate::{Content, Record, RecordKind, chunk};
+use crate::{Content, PoseSamples, Record, RecordKind, chunk};
 
 mod event;
 pub(crate) mod wire;
@@ -141,22 +141,26 @@ impl Decoder {
     /// [`Damaged`]
     pub fn decode(&mut self, kind: RecordKind, payload: &[u8]) -> Result<Record, Damaged> {
         let sealed = open(kind, payload)?;
-        let body = match sealed.length {
-            Some(length) => self.unpack.decompress(sealed.body, length)?,
-            None => sealed.body,
-        };
         let content = match kind {
-            RecordKind::Event => Content::Event(event::read_event(body)?),
+            RecordKind::Poses => Content::Poses(self.poses(&sealed, None)?),
+            RecordKind::Event => Content::Event(event::read_event(self.unpack.body(&sealed)?)?),
             RecordKind::Keyframe | RecordKind::KeyframeUnchanged => {
-                Content::Keyframe(event::read_keyframe(kind, body)?)
-            }
-            RecordKind::Poses => {
-                let poses = self.chunk.read(sealed.first_ms, body)?;
-                let is_told = poses.instants_ms.is_empty() || poses.last_ms() == sealed.last_ms;
-                Content::Poses(is_told.then_some(poses).ok_or(Damaged)?)
+                Content::Keyframe(event::read_keyframe(kind, self.unpack.body(&sealed)?)?)
             }
         };
         Ok(Record { at_ms: sealed.at_ms, content })
+    }
+
+    /// A chunk's poses; with `until_ms`, of each member only the last up to then.
+    pub(crate) fn poses(
+        &mut self,
+        sealed: &Sealed<'_>,
+        until_ms: Option<u64>,
+    ) -> Result<PoseSamples, Damaged> {
+        let body = self.unpack.body(sealed)?;
+        let poses = self.chunk.read(sealed.first_ms, body, until_ms)?;
+        let fits = poses.instants_ms.is_empty() || poses.last_ms() == sealed.last_ms;
+        if fits { Ok(poses) } else { Err(Damaged) }
     }
 }
 
@@ -168,6 +172,13 @@ struct Unpack {
 }
 
 impl Unpack {
+    fn body<'a>(&'a mut self, sealed: &Sealed<'a>) -> Result<&'a [u8], Damaged> {
+        match sealed.length {
+            Some(length) => self.decompress(sealed.body, length),
+            None => Ok(sealed.body),
+        }
+    }
+
     fn decompress(&mut self, compressed: &[u8], length: usize) -> Result<&[u8], Damaged> {
         if self.decompressor.is_none() {
             self.decompressor = Some(Decompressor::new().map_err(|_| Damaged)?);

@@ -4,8 +4,8 @@
 pub const EVENT_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Bytes of a keyframe, before compression. A room of 10,000 members has 4 KiB of each, and 4 MiB of objects.
 pub const KEYFRAME_BYTES_MAX: usize = 128 * 1024 * 1024;
-/// Bytes of a chunk of poses, before compression.
-pub const CHUNK_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of a chunk of poses, before compression. As many as it may have take 18 MB at the worst.
+pub const CHUNK_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// Members of a keyframe, or of a chunk. Members of a room are numbered with 16 bits.
 pub const MEMBERS_MAX: usize = 1 << 16;
 /// Attachments of a message.

@@ -154,11 +154,14 @@ pub struct Filter {
     pub users: Option<HashSet<String>>,
     /// Of each member at most so many moves a second, the first of each such part of a second. Above 0.
     pub hz: Option<f64>,
+    /// Of each chunk only the last move of each member up to `to_ms`, which takes a fraction of the time and is enough
+    /// to know how everything stands then.
+    pub only_last_moves: bool,
 }
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { from_ms: 0, to_ms: u64::MAX, types: Types::ALL, users: None, hz: None }
+        Self { from_ms: 0, to_ms: u64::MAX, types: Types::ALL, users: None, hz: None, only_last_moves: false }
     }
 }
 

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use crate::codec::{self, Decoder};
 use crate::{
-    Action, Content, Event, Filter, Keyframe, MemberId, Moment, PoseSample, Record, RecordKind, StoredRecord,
-    Types, What, Who,
+    Action, Content, Event, Filter, Keyframe, MemberId, Moment, PoseSample, RecordKind, StoredRecord, Types,
+    What, Who,
 };
 
 mod names;
@@ -166,7 +166,7 @@ impl Timeline {
 
     fn happened(&mut self, epoch: u32, member: MemberId, who: Arc<Who>, action: Action) -> Option<What> {
         if action == Action::Leave {
-            self.names.forget(epoch, member);
+            self.names.forget(epoch, member, &who);
         }
         let is_wanted =
             self.filter.types.contains(Types::of(&action)) && self.filter.wants_user(&who.user_id);
@@ -175,24 +175,28 @@ impl Timeline {
 
     /// A chunk's turn has come.
     fn unseal(&mut self, payload: &[u8], epoch: u32) -> Option<What> {
-        match self.decoder.decode(RecordKind::Poses, payload) {
-            Ok(Record { content: Content::Poses(poses), .. }) => {
-                let bytes = size_of_val(&poses.samples[..]);
-                let chunk = Chunk::new(poses, epoch);
-                if let Some(first_ms) = chunk.next_ms() {
-                    self.wait(first_ms, Rank::Move, bytes, Body::Chunk(Box::new(chunk)));
-                }
-                None
-            }
-            _ => {
-                self.counts.damaged += 1;
-                Some(What::Gap)
-            }
+        let until_ms = self.filter.only_last_moves.then_some(self.filter.to_ms);
+        let poses =
+            codec::open(RecordKind::Poses, payload).and_then(|sealed| self.decoder.poses(&sealed, until_ms));
+        let Ok(poses) = poses else {
+            self.counts.damaged += 1;
+            return Some(What::Gap);
+        };
+        let bytes = size_of_val(&poses.samples[..]);
+        let chunk = Chunk::new(poses, epoch);
+        if let Some(first_ms) = chunk.next_ms() {
+            self.wait(first_ms, Rank::Move, bytes, Body::Chunk(Box::new(chunk)));
         }
+        None
     }
 
     fn event(&mut self, at_ms: u64, bytes: usize, event: Event) {
         let Event { member, user_id, socket_id, action } = event;
+        if self.names.is_somebody_else(member, &socket_id) {
+            // Members are numbered anew, and the keyframe that says so was lost.
+            self.leave_all_but(&HashSet::new(), self.happened_ms, Rank::Last);
+            self.names.begin_anew();
+        }
         let who = self.names.actor(member, &user_id, &socket_id, &action, &self.filter);
         let body = Body::Event { epoch: self.names.epoch(), member, who, action };
         self.wait(at_ms, Rank::Event, bytes, body);
@@ -201,22 +205,37 @@ impl Timeline {
     /// Who is in according to the keyframe is in, and nobody else: what has been lost before it is made up for here.
     fn keyframe(&mut self, at_ms: u64, keyframe: Keyframe) {
         let Keyframe { opens, members, .. } = keyframe;
+        let users: Vec<(MemberId, Who, String)> = members
+            .into_iter()
+            .filter_map(|(member, user)| Some((member, names::read_user(&user)?, user)))
+            .collect();
+        // A room may be opened, and joined, a moment before there is a keyframe that says so.
+        let stay: HashSet<MemberId> = users
+            .iter()
+            .filter(|(member, who, _)| self.names.is_in(*member, who))
+            .map(|(member, ..)| *member)
+            .collect();
         let (left_ms, rank) = if opens { (self.happened_ms, Rank::Last) } else { (at_ms, Rank::Event) };
-        let epoch = self.names.epoch();
-        let stay: HashSet<MemberId> =
-            if opens { HashSet::new() } else { members.iter().map(|(member, _)| *member).collect() };
-        for (member, who) in self.names.leave_all_but(&stay) {
-            let body = Body::Event { epoch, member, who, action: Action::Leave };
-            self.wait(left_ms, rank, WAITING_BYTES_EACH, body);
+        self.leave_all_but(&stay, left_ms, rank);
+        if opens && stay.is_empty() {
+            self.names.begin_anew();
         }
-        let is_followed = self.names.keyframe(opens);
-        for (member, user) in members {
-            let Some(who) = self.names.enter(member, &user, &self.filter) else { continue };
+        let is_followed = self.names.complete() || opens;
+        for (member, who, user) in users.into_iter().filter(|(member, ..)| !stay.contains(member)) {
+            let who = self.names.enter(member, who, &self.filter);
             if is_followed {
                 let epoch = self.names.epoch();
                 let (bytes, action) = (user.len(), Action::Join { user });
                 self.wait(at_ms, Rank::Event, bytes, Body::Event { epoch, member, who, action });
             }
+        }
+    }
+
+    fn leave_all_but(&mut self, stay: &HashSet<MemberId>, at_ms: u64, rank: Rank) {
+        let epoch = self.names.epoch();
+        for (member, who) in self.names.leave_all_but(stay) {
+            let body = Body::Event { epoch, member, who, action: Action::Leave };
+            self.wait(at_ms, rank, 0, body);
         }
     }
 

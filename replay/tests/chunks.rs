@@ -15,6 +15,9 @@ mod people;
 
 const ROTATION_ERROR_DEGREES_MAX: f64 = 0.25;
 
+/// Two members, one of them absent from the second instant, the other with a left hand.
+const CHUNK: &str = "01028090fd4ec8d195ffbc3180d095ffbc31c80103646402050401050004020503030000000002904e9003c03ec8010000801900000000009f1f000000000000000000000000000000000000000000000300000200c7010000af09000000f30300000000000000cc09000000000000";
+
 fn record(poses: PoseSamples) -> Record {
     Record { at_ms: poses.last_ms(), content: Content::Poses(poses) }
 }
@@ -117,6 +120,8 @@ fn poses() -> impl Strategy<Value = PoseSamples> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_poses_come_back(poses in poses()) {
         check(&poses, &read_again(&poses));
@@ -210,4 +215,23 @@ fn of_two_samples_at_one_instant_the_last_counts() {
     let read = read_again(&PoseSamples { instants_ms: vec![1], samples: vec![of(Pose::INITIAL), of(last)] });
     assert_eq!(read.samples.len(), 1);
     assert_eq!(read.samples[0].pose.head.position, [7.0, 8.0, 9.0]);
+}
+
+#[test]
+fn the_layout_stays_as_it_is() {
+    let mut samples = Vec::new();
+    for instant in 0..3 {
+        for member in [5, 9] {
+            let mut pose = Pose::INITIAL;
+            pose.head.position = [f32::from(instant) * 0.1 + member as f32, 1.6, -2.0];
+            let rotation = Rotation::Quaternion([0.0, 0.6, 0.0, 0.8]);
+            pose.left_hand = (member == 9).then_some(Part { position: [9.0, 1.0, -2.25], rotation });
+            samples.push(PoseSample { instant, member: MemberId(member), pose });
+        }
+    }
+    samples.remove(2);
+    let instants_ms = vec![1_700_000_000_000, 1_700_000_000_100, 1_700_000_000_200];
+    let payload = encode(&record(PoseSamples { instants_ms, samples })).expect("small enough");
+    let hex: String = payload.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, CHUNK);
 }

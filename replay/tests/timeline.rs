@@ -6,7 +6,7 @@ use protocol::{Part, Pose, Rotation};
 use replay::timeline::{Counts, LOOK_AHEAD_MS};
 use replay::{
     Action, Content, Event, Filter, Keyframe, MemberId, Moment, Objects, PoseSample, PoseSamples, Record,
-    RecordId, StoredRecord, Timeline, Types, What, encode, json,
+    RecordId, StoredRecord, Timeline, Types, What, World, encode, json,
 };
 
 const START_MS: u64 = 1_700_000_000_000;
@@ -23,10 +23,14 @@ fn user(member: u64) -> String {
 }
 
 fn event(at_ms: u64, member: u64, action: Action) -> StoredRecord {
+    event_of(at_ms, member, member, action)
+}
+
+fn event_of(at_ms: u64, member: u64, name: u64, action: Action) -> StoredRecord {
     let content = Content::Event(Event {
         member: MemberId(member),
-        user_id: format!("user_{member}").into(),
-        socket_id: format!("s{member}").into(),
+        user_id: format!("user_{name}").into(),
+        socket_id: format!("s{name}").into(),
         action,
     });
     stored(at_ms, member as u32, at_ms, content)
@@ -184,6 +188,23 @@ fn time_types_and_users_are_filtered() {
 }
 
 #[test]
+fn the_last_moves_are_enough_to_know_how_everything_stands() {
+    let records = recording();
+    for to in [0, 100, 399, 400, 401, 500, 1_000, 1_100, 1_299, 1_300, 1_499, 2_000] {
+        let filter = |only_last_moves| Filter { to_ms: START_MS + to, only_last_moves, ..Filter::default() };
+        let world = |only_last_moves| {
+            let mut world = World::default();
+            let (moments, _) = moments(filter(only_last_moves), &records);
+            moments.iter().for_each(|moment| world.apply(moment));
+            (world.members().values().map(|member| member.to_json()).collect::<Vec<_>>(), moments.len())
+        };
+        let ((all, count), (last, fewer)) = (world(false), world(true));
+        assert_eq!(all, last, "at {to}");
+        assert!(fewer <= count && (to < 400 || fewer < count), "{fewer} of {count} at {to}");
+    }
+}
+
+#[test]
 fn moves_are_thinned_alike_wherever_reading_begins() {
     let mut records = vec![keyframe(0, false, &[1])];
     for second in 0..10 {
@@ -192,11 +213,10 @@ fn moves_are_thinned_alike_wherever_reading_begins() {
     }
     let thinned = |from_ms| {
         let from_ms = START_MS + from_ms;
-        told(Filter { hz: Some(2.0), from_ms, ..Filter::default() }, &records)
+        told(Filter { hz: Some(0.4), from_ms, ..Filter::default() }, &records)
     };
     let all = thinned(0);
-    assert_eq!(all.len(), 20);
-    assert_eq!(all[..3], ["50 move s1", "550 move s1", "1050 move s1"]);
+    assert_eq!(all, ["50 move s1", "2550 move s1", "5050 move s1", "7550 move s1"]);
     for from in [0, 49, 51, 600, 1_000, 4_999] {
         let time = |text: &String| text.split_once(' ').map(|(ms, _)| ms.parse::<u64>().expect("a time"));
         let later: Vec<_> = all.iter().filter(|text| time(text) >= Some(from)).cloned().collect();
@@ -212,7 +232,7 @@ fn whoever_was_in_when_a_server_died_leaves_with_its_last_trace() {
         join(200, 2),
         poses(1_000, &[900], &[1, 2]),
         leave(950, 2),
-        keyframe(60_000, true, &[]),
+        keyframe(60_000, true, &[3]),
         join(60_100, 1),
         poses(61_000, &[60_500], &[1, 2]),
     ];
@@ -226,11 +246,68 @@ fn whoever_was_in_when_a_server_died_leaves_with_its_last_trace() {
             "900 move s2",
             "950 leave s2",
             "950 leave s1",
+            "60000 join s3",
             "60100 join s1",
             "60500 move s1",
         ]
     );
     assert_eq!(counts, Counts { unknown_moves: 1, ..Counts::default() });
+}
+
+#[test]
+fn a_number_given_anew_is_somebody_else() {
+    let records = [
+        keyframe(0, true, &[]),
+        join(100, 1),
+        poses(1_000, &[900], &[1]),
+        keyframe(1_500, true, &[]),
+        event_of(1_600, 1, 7, Action::Join { user: user(7) }),
+        poses(2_000, &[1_700], &[1]),
+    ];
+    assert_eq!(
+        told(Filter::default(), &records),
+        ["100 join s1", "900 move s1", "900 leave s1", "1600 join s7", "1700 move s7"]
+    );
+}
+
+#[test]
+fn a_room_may_be_joined_before_a_keyframe_says_that_it_is_open() {
+    let members = vec![(MemberId(3), user(8))];
+    let objects = Objects::All("[]".into());
+    let opening = Keyframe { opens: true, max_users: 50, members, objects };
+    let records = [
+        keyframe(0, true, &[]),
+        join(100, 1),
+        join(200, 2),
+        event_of(60_100, 1, 7, Action::Join { user: user(7) }),
+        keyframe(61_000, true, &[]),
+        event_of(120_000, 3, 8, Action::Join { user: user(8) }),
+        stored(121_000, 0, 121_000, Content::Keyframe(opening)),
+        poses(122_000, &[121_500], &[3]),
+    ];
+    assert_eq!(
+        told(Filter::default(), &records),
+        [
+            "100 join s1",
+            "200 join s2",
+            "200 leave s1",
+            "200 leave s2",
+            "60100 join s7",
+            "60100 leave s7",
+            "120000 join s8",
+            "121500 move s8",
+        ]
+    );
+}
+
+#[test]
+fn whoever_comes_again_is_told_of_again() {
+    let records =
+        [join(100, 1), leave(200, 1), join(200, 1), poses(1_000, &[150, 300], &[1]), leave(1_100, 1)];
+    assert_eq!(
+        told(Filter::default(), &records),
+        ["100 join s1", "150 move s1", "200 leave s1", "200 join s1", "300 move s1", "1100 leave s1"]
+    );
 }
 
 #[test]

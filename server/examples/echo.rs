@@ -9,12 +9,12 @@ use ::http::{HeaderMap, Request, Response, StatusCode};
 use bytes::Bytes;
 use clap::Parser;
 use engine::ports::Outbox;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::Empty;
 use hyper::body::Incoming;
 use protocol::Outgoing;
 use protocol::packet::Event;
 use server::net::listen;
-use server::net::serve::{Body, Services, Site, accept};
+use server::net::serve::{Body, Services, Site, accept, whole};
 use server::transport::connection::{Accepted, Application};
 use server::transport::{Link, Refused, SocketIo, TransportConfig, Upper};
 use tokio::sync::Semaphore;
@@ -123,7 +123,7 @@ struct NoSite;
 
 impl Site for NoSite {
     async fn answer(&self, _: Request<Incoming>) -> Response<Body> {
-        let mut answer = Response::new(Empty::new().boxed_unsync());
+        let mut answer = Response::new(whole(Empty::new()));
         *answer.status_mut() = StatusCode::NOT_FOUND;
         answer
     }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::auth::Auth;
+use crate::replay::playback::Playbacks;
 use crate::transport::Link;
 use crate::transport::connection::{Accepted, Application, ConnectionError, Refused};
 
@@ -33,6 +34,8 @@ const SOCKET_ID_CHARS: usize = 20;
 pub struct App {
     engine: Engine,
     auth: Arc<Auth>,
+    /// Where clients watch recordings, if there are any.
+    playbacks: Option<Arc<Playbacks>>,
     unknown_events: Counter,
     broken_connections: Counter,
 }
@@ -47,7 +50,13 @@ impl App {
             "Connections closed because the client broke the protocol",
             broken_connections.clone(),
         );
-        Self { engine, auth, unknown_events, broken_connections }
+        Self { engine, auth, playbacks: None, unknown_events, broken_connections }
+    }
+
+    /// The same with recordings to be watched.
+    #[must_use]
+    pub fn with_playbacks(self, playbacks: Arc<Playbacks>) -> Self {
+        Self { playbacks: Some(playbacks), ..self }
     }
 
     fn pose_attachments(session: &Arc<Session>, attachments: &[Bytes], ack: Option<u64>) {
@@ -154,7 +163,17 @@ impl Application for App {
             Ok(Some(ClientEvent::UpdatePosition(pose))) => take_pose(session, &pose, ack),
             Ok(Some(ClientEvent::TimeSync)) => self.time_sync(session, ack),
             Ok(Some(ClientEvent::WorkerTask(task))) => refuse_task(session, &task, ack),
-            Ok(Some(event)) => session.handle(event, attachments, ack),
+            Ok(Some(event)) => match (event, &self.playbacks) {
+                (ClientEvent::JoinRoom(join), Some(playbacks))
+                    if join.replay.is_some() && attachments.is_empty() =>
+                {
+                    playbacks.join(session, &join, ack);
+                }
+                (ClientEvent::Playback(control), Some(playbacks)) if attachments.is_empty() => {
+                    playbacks.control(session, control, ack);
+                }
+                (event, _) => session.handle(event, attachments, ack),
+            },
             Ok(None) => {}
             Err(error) if is_pose => refuse_pose(session, bytes, ack, &error),
             Err(error) => session.refuse(ack, &error),

@@ -4,6 +4,7 @@
 //! server with a wrong setting never looks as if it were up.
 
 mod check;
+mod command;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ pub use check::{
     MAX_CORES, MAX_REPLAY_HZ, MAX_REPLAY_TTL_HOURS, MAX_USERS_PER_ROOM_LIMIT, MIN_REPLAY_BYTES,
     MIN_SECRET_BYTES,
 };
+pub use command::{Invocation, ReplayAction, ReplayCommand};
 
 /// The settings that a server runs with, all of them valid.
 #[derive(Debug, Clone)]
@@ -198,8 +200,24 @@ struct Given {
 }
 
 impl Config {
-    /// The settings of this process, from its arguments and its environment. An argument wins over a variable;
-    /// an empty variable counts as absent.
+    /// The settings of a server that `arguments` (without the program's name) and the variables of `environment` make.
+    ///
+    /// # Errors
+    /// [`ConfigError`].
+    pub fn from_sources(
+        arguments: impl IntoIterator<Item = OsString>,
+        environment: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<Self, ConfigError> {
+        match Invocation::from_sources(arguments, environment)? {
+            Invocation::Serve(config) => Ok(*config),
+            Invocation::Replay(_) => Err(ConfigError::Invalid("replay is no setting of a server".into())),
+        }
+    }
+}
+
+impl Invocation {
+    /// What this process shall do, from its arguments and its environment. An argument wins over a variable; an empty
+    /// variable counts as absent.
     ///
     /// # Errors
     /// [`ConfigError`], whose [`exit`](ConfigError::exit) is the right end.
@@ -207,7 +225,7 @@ impl Config {
         Self::from_sources(std::env::args_os().skip(1), |name| std::env::var_os(name))
     }
 
-    /// The settings that `arguments` (without the program's name) and the variables of `environment` make.
+    /// What `arguments` (without the program's name) and the variables of `environment` ask for.
     ///
     /// # Errors
     /// [`ConfigError`].
@@ -229,8 +247,11 @@ impl Config {
         }
         line.extend(arguments);
         let matches = command.try_get_matches_from(line).map_err(|error| clap_error(&error))?;
+        if let Some(replay) = command::find(&matches)? {
+            return Ok(Self::Replay(replay));
+        }
         let given = Given::from_arg_matches(&matches).map_err(|error| clap_error(&error))?;
-        check::accept(given)
+        Ok(Self::Serve(Box::new(check::accept(given)?)))
     }
 }
 
@@ -238,11 +259,12 @@ fn command() -> Command {
     let command = Command::new("copresence").version(env!("CARGO_PKG_VERSION")).args_override_self(true);
     // Set after the arguments, which bring their own comment along.
     let command = Given::augment_args(command).about("The multiplayer server for WebXR");
-    command.mut_args(|argument| {
+    let command = command.mut_args(|argument| {
         let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
         let variable = variable(&argument);
         argument.help(format!("{help} [env: {variable}]"))
-    })
+    });
+    command::add_to(command)
 }
 
 fn variable(argument: &clap::Arg) -> String {
@@ -254,6 +276,7 @@ fn clap_error(error: &clap::Error) -> ConfigError {
     if !error.use_stderr() {
         return ConfigError::Answer(text);
     }
-    let line = text.lines().next().unwrap_or("invalid arguments");
-    ConfigError::Invalid(line.trim_start_matches("error: ").to_owned())
+    // What is wrong, perhaps with a list of names; how to do it right follows after a blank line.
+    let lines: Vec<&str> = text.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    ConfigError::Invalid(lines.join(" ").trim_start_matches("error: ").to_owned())
 }

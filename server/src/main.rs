@@ -3,14 +3,15 @@
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
-use server::config::Config;
+use server::config::Invocation;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    let config = match Config::load() {
-        Ok(config) => config,
+    let config = match Invocation::load() {
+        Ok(Invocation::Serve(config)) => *config,
+        Ok(Invocation::Replay(command)) => return server::replay::command::run(&command),
         Err(error) => error.exit(),
     };
     if let Err(error) = server::logging::init(&config) {

@@ -12,7 +12,6 @@ use ::http::HeaderMap;
 use engine::journal::{Journal, NoJournal};
 use engine::ports::RoomStore;
 use engine::{Clock, Core, Engine, EngineConfig, RoomDefaults};
-use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 use tokio::runtime::Builder;
@@ -26,11 +25,15 @@ use crate::drain;
 use crate::http::{Api, ApiParts};
 use crate::journal::RoomJournal;
 use crate::journal::backend::{Backend, Condition};
-use crate::journal::folder::HOUR_MS;
+use crate::journal::folder::{Folder, HOUR_MS};
 use crate::journal::hours::{Hours, HoursSettings};
 use crate::net::serve::{Body, Services, Site, accept};
 use crate::net::{cores, descriptors, listen};
 use crate::redis::{Redis, RedisConfig, SpoolBackend, StartError};
+use crate::replay::Replays;
+use crate::replay::both::Both;
+use crate::replay::recordings::Recordings;
+use crate::replay::sqlite::SqliteRecordings;
 use crate::storage::{OpenError, SqliteStore};
 use crate::transport::{SocketIo, TransportConfig};
 
@@ -91,12 +94,14 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let mut registry = Registry::with_prefix("copresence");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let Storage { store, rooms, redis, spool } = main.block_on(storage(&config, &mut registry))?;
-    let journal = journal(&config, spool, &clock, &mut registry)?;
+    let (journal, folder) = journal(&config, spool, &clock, &mut registry)?;
     let parts = engine_config(&config, rooms, journal.clone(), clock);
     let (engine, engine_cores) = Engine::new(parts, &mut registry);
     let rooms = main.block_on(engine.load_rooms())?;
     let auth = Arc::new(Auth::new(config.jwt_secret.expose().as_bytes()));
     let app = Arc::new(App::new(engine.clone(), auth.clone(), &mut registry));
+    let recordings = recordings(folder, redis.as_deref());
+    let replays = Arc::new(Replays::start(recordings, &mut registry)?);
     let api = Api::new(ApiParts {
         engine: engine.clone(),
         auth,
@@ -104,6 +109,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         registry: Arc::new(registry),
         store: store.clone(),
         redis: redis.clone(),
+        replays,
         journal: journal.clone(),
         started: Instant::now(),
     });
@@ -186,26 +192,38 @@ async fn take_in_rooms(engine: &Engine, redis: Option<&Redis>) -> Infallible {
     }
 }
 
-/// What writes down what happens in rooms, unless nothing is to be kept.
+/// What is read of recordings: the folder, where those that were imported are in any case, and Redis if there is one.
+fn recordings(folder: Arc<Folder>, redis: Option<&Redis>) -> Arc<dyn Recordings> {
+    let files = SqliteRecordings::new(folder);
+    match redis {
+        Some(redis) => Arc::new(Both(files, redis.recordings())),
+        None => Arc::new(files),
+    }
+}
+
+/// What writes down what happens in rooms, unless nothing is to be kept, and the folder that it is read from.
 fn journal(
     config: &Config,
     spool: Option<SpoolBackend>,
     clock: &Arc<dyn Clock>,
     registry: &mut Registry,
-) -> Result<Option<Arc<RoomJournal>>, RunError> {
+) -> Result<(Option<Arc<RoomJournal>>, Arc<Folder>), RunError> {
     if config.replay_ttl_hours == 0 {
-        return Ok(None);
+        // What was imported is there all the same.
+        return Ok((None, Arc::new(Folder::in_data_dir(&config.data_dir))));
     }
     if let Some(spool) = spool {
         let condition = spool.condition();
-        return start_journal(config, Box::new(spool), condition, clock, registry);
+        let journal = start_journal(config, Box::new(spool), condition, clock, registry)?;
+        return Ok((Some(journal), Arc::new(Folder::in_data_dir(&config.data_dir))));
     }
     let settings =
         HoursSettings { ttl_ms: config.replay_ttl_hours * HOUR_MS, bytes_max: config.replay_max_bytes };
     let now_ms = clock.now().as_millis();
     let hours = Hours::open(&config.data_dir, settings, now_ms, registry).map_err(RunError::Replay)?;
-    let condition = hours.condition();
-    start_journal(config, Box::new(hours), condition, clock, registry)
+    let (folder, condition) = (hours.folder(), hours.condition());
+    let journal = start_journal(config, Box::new(hours), condition, clock, registry)?;
+    Ok((Some(journal), folder))
 }
 
 fn start_journal(
@@ -214,9 +232,8 @@ fn start_journal(
     condition: Arc<dyn Condition>,
     clock: &Arc<dyn Clock>,
     registry: &mut Registry,
-) -> Result<Option<Arc<RoomJournal>>, RunError> {
-    let journal = RoomJournal::start(config.replay_hz, backend, condition, clock.clone(), registry)?;
-    Ok(Some(Arc::new(journal)))
+) -> Result<Arc<RoomJournal>, RunError> {
+    Ok(Arc::new(RoomJournal::start(config.replay_hz, backend, condition, clock.clone(), registry)?))
 }
 
 fn engine_config(
@@ -293,7 +310,7 @@ async fn or_abort(work: impl Future<Output = ()>) {
 
 impl Site for Api {
     async fn answer(&self, request: ::http::Request<Incoming>) -> ::http::Response<Body> {
-        self.handle(request).await.map(BodyExt::boxed_unsync)
+        self.handle(request).await
     }
 
     fn is_open(&self) -> bool {

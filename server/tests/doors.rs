@@ -8,14 +8,14 @@ use engine::journal::NoJournal;
 use engine::ports::{CloseReason, Outbox, OutboxError, TickOutcome, TickView};
 use engine::{Engine, EngineConfig, RoomDefaults};
 use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::Empty;
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
 use protocol::Outgoing;
 use server::app::App;
 use server::auth::Auth;
 use server::clock::SystemClock;
-use server::net::serve::{Body, Services, Site, accept};
+use server::net::serve::{Body, Services, Site, accept, whole};
 use server::storage::SqliteStore;
 use server::transport::{Connection, Link, TransportConfig, Upper};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -124,7 +124,7 @@ struct Door {
 
 impl Site for Door {
     async fn answer(&self, _: Request<Incoming>) -> Response<Body> {
-        Response::new(Empty::new().boxed_unsync())
+        Response::new(whole(Empty::new()))
     }
 
     fn is_open(&self) -> bool {

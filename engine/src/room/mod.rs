@@ -5,6 +5,7 @@
 //! write whenever they like. `S` is whatever its driver knows a session by; the room only hands it back.
 
 mod answer;
+mod ghosts;
 mod objects;
 mod outbound;
 mod presence;
@@ -28,12 +29,14 @@ use crate::directory::RoomShared;
 use crate::interest::{Cell, Tracks};
 use crate::ports::{RoomWrite, StoredObject};
 use crate::time::Time;
+use ghosts::Ghosts;
 use objects::Objects;
 use outbound::Outbound;
 use presence::Arrival;
 use recording::Recording;
 
 pub use answer::{Nothing, error_packet, ok_packet};
+pub use ghosts::Step;
 pub use recording::{Awaits, RecordEffect};
 
 /// Tells one session from every other for the life of the process.
@@ -222,6 +225,8 @@ pub struct Room<S> {
     shared: Arc<RoomShared>,
     members: Vec<Option<Member<S>>>,
     by_session: HashMap<SessionId, u16>,
+    /// They have slots of their own, where `members` has nobody.
+    ghosts: Ghosts,
     /// Slots below `members.len()` that nobody has.
     free: BTreeSet<u16>,
     /// Slots whose last owner was writing when it left.
@@ -249,6 +254,7 @@ impl<S: Clone> Room<S> {
             shared,
             members: Vec::new(),
             by_session: HashMap::new(),
+            ghosts: Ghosts::default(),
             free: BTreeSet::new(),
             retiring: Vec::new(),
             encodings: EncodingCounts::default(),
@@ -289,6 +295,9 @@ impl<S: Clone> Room<S> {
                 Ok(())
             }
             (_, None) => Err(ClientError::new(ErrorCode::NotInRoom, "join a room first")),
+            (command, Some(_)) if self.changes_past(&command) => {
+                Err(ClientError::new(ErrorCode::Unavailable, "a recording cannot be changed"))
+            }
             (Command::ObjectCreate { members, fresh_id }, Some(slot)) => {
                 self.object_create(slot, members, fresh_id, ack, effects)
             }

@@ -59,6 +59,17 @@ impl Objects {
 
     /// Puts `members` in place of the object `id`, or beside the others; checks the limits first.
     fn put(&mut self, id: &str, owner: &Arc<str>, members: Members) -> Result<u64, ClientError> {
+        let version = self.by_id.get(id).map_or(0, |object| object.version) + 1;
+        self.put_version(id, owner, members, version)
+    }
+
+    fn put_version(
+        &mut self,
+        id: &str,
+        owner: &Arc<str>,
+        members: Members,
+        version: u64,
+    ) -> Result<u64, ClientError> {
         let bytes = members.json_bytes();
         if bytes > MAX_OBJECT_BYTES {
             return Err(ClientError::new(ErrorCode::Limit, "an object is at most 64 KiB"));
@@ -71,7 +82,6 @@ impl Objects {
         if self.bytes - old_bytes + bytes > MAX_ROOM_OBJECT_BYTES {
             return Err(ClientError::new(ErrorCode::Limit, "the room's objects are at most 4 MiB together"));
         }
-        let version = old.map_or(0, |object| object.version) + 1;
         self.bytes = self.bytes - old_bytes + bytes;
         self.changed();
         self.by_id.insert(id.to_owned(), Object { version, owner: owner.clone(), members });
@@ -83,6 +93,17 @@ impl Objects {
         self.bytes -= object.members.json_bytes();
         self.changed();
         Some(object)
+    }
+
+    /// Puts in an object as it was somewhere else. `false`: it is more than may be, or no object.
+    pub(super) fn restore(&mut self, object: StoredObject) -> bool {
+        let Ok(members) = serde_json::from_str::<Members>(&object.json) else { return false };
+        self.put_version(&object.id, &object.owner.into(), members, object.version).is_ok()
+    }
+
+    /// Takes an object out. `false`: there is none.
+    pub(super) fn forget(&mut self, id: &str) -> bool {
+        self.remove(id).is_some()
     }
 
     fn changed(&mut self) {

@@ -8,12 +8,14 @@ use protocol::{Members, Outgoing, Pose};
 use replay::Action;
 use serde::Serialize;
 
+use super::ghosts::{ids_json, user_update};
 use super::objects::to_json;
 use super::outbound::Unrecorded;
 use super::{
     AckId, Audience, Effect, Entry, Flush, Joined, Member, Nothing, Outbound, Room, SessionId, User,
     ok_packet,
 };
+use crate::directory::Recorded;
 use crate::interest::Cell;
 use crate::limits::{MAX_PROFILE_BYTES, PRESENCE_INTERVAL};
 use crate::time::Time;
@@ -26,6 +28,8 @@ struct JoinAnswer<'a> {
     /// Unix ms: what `time` in ticks counts from.
     epoch: u64,
     tick_hz: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replay: Option<Recorded>,
 }
 
 /// Somebody who wants to come in.
@@ -58,13 +62,12 @@ impl<S: Clone> Room<S> {
             return Err(ClientError::new(ErrorCode::RoomFull, "Room full"));
         };
         let generation = self.shared.table.open(slot, &Pose::INITIAL);
-        let ids_json =
-            format!("\"id\":{},\"socketId\":{},", json_string(&user.id), json_string(&user.socket_id));
+        let ids_json = ids_json(&user);
         self.members[usize::from(slot)] = Some(Member {
             session: session.clone(),
             id,
             user,
-            ids_json: ids_json.into(),
+            ids_json,
             profile: Members::default(),
             generation,
             encoding,
@@ -75,7 +78,7 @@ impl<S: Clone> Room<S> {
         self.look(slot, &view);
         self.by_session.insert(id, slot);
         *self.encodings.of(encoding) += 1;
-        self.shared.set_members(self.by_session.len());
+        self.shared.set_members(self.present());
         let user = self.user_json(slot);
         self.push_presence(slot, Outgoing::event_raw("user-joined", &user));
         self.record_join(slot, user);
@@ -99,6 +102,7 @@ impl<S: Clone> Room<S> {
             slot,
             epoch: shared.epoch.as_millis(),
             tick_hz: shared.tick_hz(),
+            replay: shared.recorded,
         };
         let reply = ok_packet(ack, answer);
         let member = self.member(slot);
@@ -112,8 +116,8 @@ impl<S: Clone> Room<S> {
     }
 
     /// The lowest slot that is free, if the room is not full. Low slots keep the dirty bitmap short.
-    fn take_slot(&mut self) -> Option<u16> {
-        if self.by_session.len() >= self.shared.options.max_users {
+    pub(super) fn take_slot(&mut self) -> Option<u16> {
+        if self.present() >= self.shared.options.max_users {
             return None;
         }
         self.free_retired();
@@ -145,7 +149,7 @@ impl<S: Clone> Room<S> {
         self.by_session.remove(&member.id);
         self.tracks.leave(slot);
         *self.encodings.of(member.encoding) -= 1;
-        self.shared.set_members(self.by_session.len());
+        self.shared.set_members(self.present());
         self.retiring.push(slot);
         self.free_retired();
         let unanswered = self.out.dismiss(member.id);
@@ -170,7 +174,7 @@ impl<S: Clone> Room<S> {
     }
 
     /// Unlike everything else, arrivals and departures are not urgent.
-    fn push_presence(&mut self, slot: u16, packet: Outgoing) {
+    pub(super) fn push_presence(&mut self, slot: u16, packet: Outgoing) {
         let audience = Audience::Others(slot);
         self.out.entries.push(Entry { audience, packet, volatile: false, in_welcome: true });
     }
@@ -188,10 +192,7 @@ impl<S: Clone> Room<S> {
             return Err(ClientError::new(ErrorCode::Limit, "what a user says of itself is at most 4 KiB"));
         }
         member.profile = profile;
-        let mut update = Members::default();
-        update.set("id", json_string(&member.user.id));
-        update.set("socketId", json_string(&member.user.socket_id));
-        update.merge(changes);
+        let update = user_update(&member.user, changes);
         self.announce(Audience::Others(slot), Outgoing::event("user-updated", &update));
         let action = self.is_recorded().then(|| Action::UserUpdate { update: to_json(&update) });
         self.answer_recorded(slot, action, ok_packet(ack, Nothing {}), ack);
@@ -206,17 +207,17 @@ impl<S: Clone> Room<S> {
     }
 
     fn write_user(&self, slot: u16, out: &mut Vec<u8>) {
-        let member = self.member(slot);
+        let (ids_json, user, profile) = self.known_as(slot);
         out.push(b'{');
-        out.extend_from_slice(member.ids_json.as_bytes());
-        if member.profile.value("username").is_none() {
+        out.extend_from_slice(ids_json.as_bytes());
+        if profile.value("username").is_none() {
             out.extend_from_slice(b"\"username\":");
-            out.extend_from_slice(json_string(&member.user.username).get().as_bytes());
+            out.extend_from_slice(json_string(&user.username).get().as_bytes());
             out.push(b',');
         }
         self.shared.table.load(slot).unwrap_or(Pose::INITIAL).write_json_members(out);
         out.extend_from_slice(format!(",\"slot\":{slot}").as_bytes());
-        for (name, value) in member.profile.iter() {
+        for (name, value) in profile.iter() {
             out.push(b',');
             out.extend_from_slice(json_string(name).get().as_bytes());
             out.push(b':');
@@ -227,9 +228,9 @@ impl<S: Clone> Room<S> {
 
     /// `room-users`: everybody, as of now.
     fn users_packet(&self) -> Outgoing {
-        let mut out = Vec::with_capacity(self.by_session.len() * 200 + 2);
+        let mut out = Vec::with_capacity(self.present() * 200 + 2);
         out.push(b'[');
-        for slot in (0..self.members.len() as u16).filter(|slot| self.members[usize::from(*slot)].is_some()) {
+        for slot in (0..self.members.len() as u16).filter(|slot| self.is_taken(*slot)) {
             if out.len() > 1 {
                 out.push(b',');
             }

@@ -4,6 +4,7 @@ use protocol::Pose;
 use protocol::event::Encoding;
 use protocol::frame::{FLAG_FULL, FrameHeader};
 
+use super::ghosts::Ghosts;
 use super::{Effect, Member, Room};
 use crate::broadcast::{FRAME_ENVELOPE_BYTES, Members, Section, TickPoses, Wanted};
 use crate::interest::{Grid, Plan, Tracks, Viewpoint};
@@ -14,6 +15,7 @@ use crate::time::Time;
 struct Known<'a, S> {
     tracks: &'a Tracks,
     members: &'a [Option<Member<S>>],
+    ghosts: &'a Ghosts,
 }
 
 impl<S> Members for Known<'_, S> {
@@ -22,14 +24,17 @@ impl<S> Members for Known<'_, S> {
     }
 
     fn ids_json(&self, slot: u16) -> &str {
-        self.members[usize::from(slot)].as_ref().map_or("", |member| &member.ids_json)
+        match &self.members[usize::from(slot)] {
+            Some(member) => &member.ids_json,
+            None => self.ghosts.at(slot).map_or("", |ghost| &ghost.ids_json),
+        }
     }
 }
 
 impl<S: Clone> Room<S> {
     pub(super) fn tick_poses(&mut self, now: Time, effects: &mut Vec<Effect<S>>) {
         self.tick = self.tick.wrapping_add(1);
-        if self.by_session.len() < 2 {
+        if self.by_session.is_empty() || self.present() < 2 {
             // Nobody is there to see anybody; what has moved meanwhile is still marked when somebody is.
             return;
         }
@@ -46,7 +51,7 @@ impl<S: Clone> Room<S> {
         if base.is_empty() && near.is_empty() {
             return;
         }
-        let known = Known { tracks: &self.tracks, members: &self.members };
+        let known = Known { tracks: &self.tracks, members: &self.members, ghosts: &self.ghosts };
         let base = Section::encode(Grid::coarse(base), &known, wanted);
         let near = Section::encode(Grid::new(near), &known, wanted);
         // From the epoch, so that 32 bits last for 49 days; they wrap after that.
@@ -63,7 +68,7 @@ impl<S: Clone> Room<S> {
         // Text costs by the byte, so a room with text that has been slowed down must not make up for it with longer
         // ticks. Frames cost by the write.
         let has_text = wanted.json || wanted.batch;
-        let hz = if has_text { hz.max(options.tick_hz.hz_for(self.by_session.len())) } else { hz };
+        let hz = if has_text { hz.max(options.tick_hz.hz_for(self.present())) } else { hz };
         ((options.view.budget / hz) as usize).saturating_sub(FRAME_ENVELOPE_BYTES)
     }
 

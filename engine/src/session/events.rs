@@ -37,6 +37,9 @@ impl Session {
             return Err(ClientError::bad_request("this event takes no attachments"));
         }
         match event {
+            ClientEvent::JoinRoom(JoinRoom { replay: Some(_), .. }) => {
+                Err(unavailable("this server plays no recordings"))
+            }
             ClientEvent::JoinRoom(join) => self.join(join, ack),
             ClientEvent::LeaveRoom => self.leave(ack),
             ClientEvent::UpdatePosition(pose) => {
@@ -52,7 +55,7 @@ impl Session {
             ClientEvent::RoomMessage(message) => self.message(&message, attachments, ack),
             ClientEvent::Signal(signal) => self.signal(&signal, attachments, ack),
             ClientEvent::View(view) => self.command(Command::View(view), ack),
-            ClientEvent::TimeSync | ClientEvent::WorkerTask(_) => {
+            ClientEvent::TimeSync | ClientEvent::WorkerTask(_) | ClientEvent::Playback(_) => {
                 Err(unavailable("this server does not take this event"))
             }
         }
@@ -68,25 +71,13 @@ impl Session {
             return Err(ClientError::new(ErrorCode::Overloaded, "the server is too busy, try again"));
         }
         let lease = self.engine.resolve(&join.room_id)?;
-        let room = lease.room().clone();
-        if seat.room.as_ref().is_some_and(|old| old.key != room.key) {
-            self.give_up_seat(&mut seat);
-        }
         let command = Command::Join {
             user: self.user.clone(),
             encoding,
             password: join.password.map(|password| password.into_owned()),
             view: join.view.unwrap_or_default(),
         };
-        // Under the seat's lock, so that commands reach the mailbox in the order of their turns.
-        let joining = Some((lease, seat.turn + 1));
-        // Refused: who joins the room that it is in stays in it, as if it had not asked.
-        self.submit(&room, command, ack, joining)?;
-        seat.turn += 1;
-        self.joining.store(true, Ordering::Release);
-        self.seat_key.store(room.key, Ordering::Release);
-        seat.room = Some(room);
-        Ok(())
+        self.take_seat(&mut seat, lease, command, ack)
     }
 
     fn leave(self: &Arc<Self>, ack: AckId) -> Result<(), ClientError> {

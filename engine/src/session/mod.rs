@@ -1,6 +1,7 @@
 //! A session: one authenticated connection, and the room that it is in.
 
 mod events;
+mod past;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +18,8 @@ use crate::metrics::{CommandRefused, PoseDropped};
 use crate::ports::{CloseReason, Outbox};
 use crate::room::{AckId, Command, SessionId, User, error_packet};
 use crate::shard::ShardMessage;
+
+pub use past::Standing;
 
 /// A member's way to its pose slot.
 #[derive(Debug)]
@@ -166,6 +169,29 @@ impl Session {
         let room = self.seat().room.clone();
         let room = room.ok_or_else(|| ClientError::new(ErrorCode::NotInRoom, "join a room first"))?;
         self.submit(&room, command, ack, None)
+    }
+
+    /// Sends a join on its way, and leaves the room before it.
+    fn take_seat(
+        self: &Arc<Self>,
+        seat: &mut Seat,
+        lease: Lease,
+        command: Command,
+        ack: AckId,
+    ) -> Result<(), ClientError> {
+        let room = lease.room().clone();
+        if seat.room.as_ref().is_some_and(|old| old.key != room.key) {
+            self.give_up_seat(seat);
+        }
+        // Under the seat's lock, so that commands reach the mailbox in the order of their turns.
+        let joining = Some((lease, seat.turn + 1));
+        // Refused: who joins the room that it is in stays in it, as if it had not asked.
+        self.submit(&room, command, ack, joining)?;
+        seat.turn += 1;
+        self.joining.store(true, Ordering::Release);
+        self.seat_key.store(room.key, Ordering::Release);
+        seat.room = Some(room);
+        Ok(())
     }
 
     fn submit(

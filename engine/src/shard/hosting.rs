@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use protocol::error::{ClientError, ErrorCode};
+use tokio::sync::oneshot;
 
 use super::{Deferred, Hosted, JobDone, OpenRoom, Shard, Wake};
 use crate::delivery::Delivery;
@@ -12,11 +13,11 @@ use crate::directory::RoomShared;
 use crate::limits::{MAX_DEFERRED, MAX_UNSTORED};
 use crate::pace::{Pace, RateChange};
 use crate::ports::StoredObject;
-use crate::room::{Command, Nothing, Room, error_packet, ok_packet};
+use crate::room::{Command, Nothing, Room, Step, error_packet, ok_packet};
 use crate::time::Time;
 
 impl Shard {
-    pub(super) async fn command(&mut self, now: Time, shared: &Arc<RoomShared>, deferred: Deferred) {
+    pub(super) async fn command(&mut self, now: Time, shared: &Arc<RoomShared>, mut deferred: Deferred) {
         if !self.rooms.contains_key(&shared.key) {
             let (session, _, ack, joining) = &deferred;
             if joining.is_none() {
@@ -28,6 +29,11 @@ impl Shard {
                 return self.answer(session, answer).await;
             }
             self.host(now, shared);
+            if let (Some((lease, _)), Some(Hosted::Open(open))) =
+                (&mut deferred.3, self.rooms.get_mut(&shared.key))
+            {
+                open.room.play(lease.take_opening());
+            }
         }
         match self.rooms.get_mut(&shared.key) {
             Some(Hosted::Open(_)) => self.command_open(now, shared.key, deferred).await,
@@ -133,6 +139,19 @@ impl Shard {
         }
     }
 
+    /// What a private room's driver wants to happen in it.
+    pub(super) fn play(&mut self, now: Time, key: u64, steps: Vec<Step>, done: oneshot::Sender<()>) {
+        let Some(Hosted::Open(open)) = self.rooms.get_mut(&key) else { return };
+        open.room.play(steps);
+        let change = open.pace.members_changed(now, open.room.shared().members());
+        self.touched.push(key);
+        if let Some(change) = change {
+            self.change_rate(key, change);
+        }
+        // Whoever drives it may have stopped waiting.
+        let _ = done.send(());
+    }
+
     pub(super) async fn tick(&mut self, now: Time, key: u64) {
         let Some(Hosted::Open(open)) = self.rooms.get_mut(&key) else { return };
         if now < open.next_tick {
@@ -202,7 +221,10 @@ impl Shard {
         if !open.room.is_done() {
             return;
         }
-        if shared.options.persistent || !shared.was_entered() {
+        if shared.is_private() {
+            // In no directory; its place is given back with its lease.
+            self.rooms.remove(&key);
+        } else if shared.options.persistent || !shared.was_entered() {
             // Whatever slowed it down is over with it.
             shared.set_tick_hz(shared.options.tick_hz.initial_hz());
             self.rooms.remove(&key);

@@ -25,7 +25,7 @@ use crate::limits::{COMMANDS_PER_WAKE, SWEEP_INTERVAL};
 use crate::metrics::CoreMetrics;
 use crate::pace::Pace;
 use crate::ports::{StoreError, StoredObject};
-use crate::room::{AckId, Command, Effect, Flush, Room, SessionId, StoreEffect, error_packet};
+use crate::room::{AckId, Command, Effect, Flush, Room, SessionId, Step, StoreEffect, error_packet};
 use crate::session::{Membership, Session};
 use crate::time::Time;
 use recording::{Awaited, Promise};
@@ -41,6 +41,8 @@ pub(crate) enum ShardMessage {
         /// Of a join: the lease that keeps the room alive for it, and the session's turn.
         joining: Option<(Lease, u64)>,
     },
+    /// Something that happens in a private room. Dropped, with its sender, if the room is no more.
+    Play { room: Arc<RoomShared>, steps: Vec<Step>, done: oneshot::Sender<()> },
     /// Answer when everything that came before is done and stored.
     Settle(oneshot::Sender<()>),
 }
@@ -162,6 +164,7 @@ impl Shard {
             ShardMessage::Command { room, session, command, ack, joining } => {
                 self.command(now, &room, (session, command, ack, joining)).await;
             }
+            ShardMessage::Play { room, steps, done } => self.play(now, room.key, steps, done),
             ShardMessage::Settle(done) => self.settling.push(done),
         }
     }

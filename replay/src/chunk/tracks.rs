@@ -130,11 +130,11 @@ impl Tracks {
         self.instants[row]
     }
 
-    /// For each instant how many samples are earlier.
-    pub(super) fn places(&self, instants: usize) -> Vec<usize> {
+    /// For each instant how many rows are earlier, of those that are wanted.
+    pub(super) fn places(&self, instants: usize, wanted: &[bool]) -> Vec<usize> {
         let mut counts = vec![0; instants];
-        for instant in &self.instants {
-            counts[usize::from(*instant)] += 1;
+        for (instant, is_wanted) in self.instants.iter().zip(wanted) {
+            counts[usize::from(*instant)] += usize::from(*is_wanted);
         }
         let mut earlier = 0;
         for count in &mut counts {

@@ -44,6 +44,12 @@ struct User<'a> {
     socket_id: Cow<'a, str>,
 }
 
+/// The names in a `user` of the contract.
+pub(super) fn read_user(user: &str) -> Option<Who> {
+    let User { id, socket_id } = serde_json::from_str(user).ok()?;
+    Some(Who::new(&id, &socket_id))
+}
+
 impl Names {
     pub(super) fn epoch(&self) -> u32 {
         self.epoch
@@ -59,7 +65,9 @@ impl Names {
         filter: &Filter,
     ) -> Arc<Who> {
         let is_in = *action != Action::Leave;
-        if let Some(known) = self.known.get_mut(&(self.epoch, member)) {
+        // Whoever has left and comes again is another entry, so that the leave, once told, takes away its own.
+        let known = self.known.get_mut(&(self.epoch, member));
+        if let Some(known) = known.filter(|known| known.is_in || !is_in) {
             known.is_in = is_in;
             return known.who.clone();
         }
@@ -70,23 +78,34 @@ impl Names {
         who
     }
 
-    /// A keyframe says that a member is in, with its `user`. Gives it if that was not known.
-    pub(super) fn enter(&mut self, member: MemberId, user: &str, filter: &Filter) -> Option<Arc<Who>> {
-        if self.known.get(&(self.epoch, member)).is_some_and(|known| known.is_in) {
-            return None;
-        }
-        let User { id, socket_id } = serde_json::from_str(user).ok()?;
-        let who = Arc::new(Who::new(&id, &socket_id));
-        self.insert(member, who.clone(), filter);
-        Some(who)
+    /// Whether the member of that number is not who it was.
+    pub(super) fn is_somebody_else(&self, member: MemberId, socket_id: &str) -> bool {
+        let known = self.known.get(&(self.epoch, member));
+        known.is_some_and(|known| *known.who.socket_id != *socket_id)
     }
 
-    /// Notes a keyframe. Whether it follows another, so that whoever is new in it has joined since.
-    pub(super) fn keyframe(&mut self, opens: bool) -> bool {
-        if opens {
-            self.epoch += 1;
-        }
-        std::mem::replace(&mut self.is_complete, true) && !opens
+    /// Whether it is in already.
+    pub(super) fn is_in(&self, member: MemberId, who: &Who) -> bool {
+        let known = self.known.get(&(self.epoch, member));
+        known.is_some_and(|known| known.is_in && *known.who == *who)
+    }
+
+    /// Somebody is in.
+    pub(super) fn enter(&mut self, member: MemberId, who: Who, filter: &Filter) -> Arc<Who> {
+        let who = Arc::new(who);
+        self.insert(member, who.clone(), filter);
+        who
+    }
+
+    /// From now on numbers mean other members.
+    pub(super) fn begin_anew(&mut self) {
+        self.epoch += 1;
+        self.is_complete = false;
+    }
+
+    /// Everybody is known who is in. Gives whether that was so before.
+    pub(super) fn complete(&mut self) -> bool {
+        std::mem::replace(&mut self.is_complete, true)
     }
 
     /// Everybody who is in leaves, except `stay`.
@@ -105,8 +124,10 @@ impl Names {
     }
 
     /// Its leave has been told.
-    pub(super) fn forget(&mut self, epoch: u32, member: MemberId) {
-        self.known.remove(&(epoch, member));
+    pub(super) fn forget(&mut self, epoch: u32, member: MemberId, who: &Arc<Who>) {
+        if self.known.get(&(epoch, member)).is_some_and(|known| Arc::ptr_eq(&known.who, who)) {
+            self.known.remove(&(epoch, member));
+        }
     }
 
     /// Somebody moves, and is noted as moved if that is wanted.

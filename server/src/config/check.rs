@@ -176,6 +176,14 @@ fn redis(url: Option<String>, authorities: Option<PathBuf>) -> Result<Option<Nod
     }
 }
 
+/// The same, checked and kept as it is.
+pub(super) fn redis_url(text: String) -> Result<Secret, ConfigError> {
+    if Nodes::parse(&text).is_err() {
+        return invalid(format!("REDIS_URL must be of the form {URL_RULE}"));
+    }
+    Ok(Secret::new(text))
+}
+
 fn cors_origin(text: &str) -> Result<(), ConfigError> {
     if text == "*" {
         return Ok(());

@@ -164,3 +164,56 @@ fn help_lists_every_setting_with_its_variable_and_default() {
     let Err(ConfigError::Answer(version)) = load(&["--version"], &[]) else { panic!() };
     assert!(version.starts_with("copresence "));
 }
+
+fn invoke(arguments: &[&str], variables: &[(&str, &str)]) -> Result<ReplayCommand, ConfigError> {
+    let invocation = Invocation::from_sources(arguments.iter().map(OsString::from), |name| {
+        variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
+    });
+    match invocation? {
+        Invocation::Replay(command) => Ok(command),
+        Invocation::Serve(_) => panic!("{arguments:?} serves"),
+    }
+}
+
+#[test]
+fn a_recording_is_exported_and_imported() {
+    let command =
+        invoke(&["replay", "export", "--room", "a b", "--from", "5", "--to=1970-01-01T00:00:01Z", "-"], &[]);
+    let command = command.unwrap();
+    assert_eq!((command.data_dir, command.redis_url), (PathBuf::from("./data"), None));
+    let (room, file) = ("a b".to_owned(), PathBuf::from("-"));
+    let export = ReplayAction::Export { room, from: Some(5), to: Some(1_000), force: false, file };
+    assert_eq!(command.action, export);
+    let import = invoke(&["replay", "import", "--force", "a.rec", "--room=b"], &[]).unwrap().action;
+    assert_eq!(import, ReplayAction::Import { room: Some("b".into()), force: true, file: "a.rec".into() });
+}
+
+#[test]
+fn commands_share_the_servers_settings_where_they_need_them() {
+    // A server with these would not come up. What has to do with no token needs no secret.
+    let variables = [("NODE_ENV", "production"), ("DATA_DIR", "/a"), ("REDIS_URL", "redis://localhost")];
+    let import = ["replay", "import", "a.rec"];
+    let command = invoke(&import, &variables).unwrap();
+    assert_eq!(command.data_dir, PathBuf::from("/a"));
+    assert_eq!(command.redis_url.unwrap().expose(), "redis://localhost");
+    for arguments in
+        [["--data-dir", "/b", "replay", "import", "a.rec"], ["replay", "import", "--data-dir", "/b", "a.rec"]]
+    {
+        assert_eq!(invoke(&arguments, &variables).unwrap().data_dir, PathBuf::from("/b"));
+    }
+    let refused = |arguments: &[&str], variables, part: &str| match invoke(arguments, variables) {
+        Err(ConfigError::Invalid(line)) => assert!(line.contains(part), "{arguments:?}: {line}"),
+        other => panic!("{arguments:?}: {other:?}"),
+    };
+    refused(&import, &[("REDIS_URL", "hunter2")], "REDIS_URL must be of the form");
+    refused(&["replay"], &[], "subcommand");
+    refused(&["replay", "export", "a.rec"], &[], "--room");
+    refused(&["replay", "export", "--room", "a", "--from", "noon", "-"], &[], "Unix milliseconds");
+    let Err(ConfigError::Answer(help)) = invoke(&["replay", "export", "--help"], &[]) else { panic!() };
+    assert!(
+        help.contains("--data-dir") && help.contains("[env: DATA_DIR]") && help.contains("--room"),
+        "{help}"
+    );
+    let Err(ConfigError::Answer(help)) = load(&["--help"], &[]) else { panic!() };
+    assert!(help.contains("Commands:\n  replay  "), "{help}");
+}

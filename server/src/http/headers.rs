@@ -6,11 +6,15 @@ use ::http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use ::http::{Response, StatusCode};
-use bytes::Bytes;
-use http_body_util::Full;
+use http_body_util::Empty;
+
+use crate::net::serve::{self, Body};
 
 /// How long a browser may remember what a preflight said, in seconds.
 const PREFLIGHT_MAX_AGE_S: &str = "600";
+
+/// The headers of answers that pages of other origins may read beside the usual ones.
+const EXPOSED: &str = "x-total-count, x-next-cursor, x-replay-gaps, retry-after";
 
 /// Whose pages may read answers.
 #[derive(Debug)]
@@ -27,7 +31,7 @@ impl Cors {
 
     pub(super) fn apply(&self, headers: &mut HeaderMap) {
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, self.origin.clone());
-        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-total-count"));
+        headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
         if self.origin != "*" {
             headers.append(VARY, HeaderValue::from_static("origin"));
         }
@@ -40,8 +44,8 @@ pub(super) fn apply_security(headers: &mut HeaderMap) {
 }
 
 /// The answer to a browser that asks what it may ask.
-pub(super) fn preflight() -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
+pub(super) fn preflight() -> Response<Body> {
+    let mut response = Response::new(serve::whole(Empty::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));

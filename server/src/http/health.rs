@@ -1,20 +1,19 @@
 //! How the server is: for people, for whatever keeps it running, and for whatever watches it.
 
 use ::http::{Response, StatusCode};
-use bytes::Bytes;
-use http_body_util::Full;
 use prometheus_client::encoding::text;
 use serde_json::{Value, json};
 use tracing::error;
 
 use super::reply::{ApiError, Reply};
 use super::{ApiParts, reply};
+use crate::net::serve::Body;
 use crate::redis::RedisHealth;
 
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Always 200: whoever is up can tell how it is.
-pub(super) fn health(parts: &ApiParts) -> Response<Full<Bytes>> {
+pub(super) fn health(parts: &ApiParts) -> Response<Body> {
     let store = parts.store.health();
     let is_store_degraded = store.last_error.is_some();
     let journal = parts.journal.as_ref().map(|journal| journal.health());
@@ -75,7 +74,7 @@ fn of_redis(redis: RedisHealth) -> Value {
 }
 
 /// The process answers, so it lives.
-pub(super) fn live() -> Response<Full<Bytes>> {
+pub(super) fn live() -> Response<Body> {
     status("ok")
 }
 
@@ -87,7 +86,7 @@ pub(super) fn ready(parts: &ApiParts) -> Reply {
     Ok(status("ready"))
 }
 
-fn status(status: &str) -> Response<Full<Bytes>> {
+fn status(status: &str) -> Response<Body> {
     reply::json(&Value::from_iter([("status", status)]))
 }
 

@@ -9,6 +9,7 @@ mod health;
 mod login;
 mod makers;
 mod page;
+mod replay;
 mod reply;
 mod rooms;
 mod route;
@@ -19,17 +20,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ::http::header::{ALLOW, AUTHORIZATION, CONTENT_LENGTH, HeaderValue};
+use ::http::request::Parts;
 use ::http::{HeaderMap, Method, Request, Response, StatusCode};
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use engine::Engine;
-use http_body_util::Full;
+use http_body_util::Empty;
 use hyper::body::Body;
 use prometheus_client::registry::Registry;
 
 use crate::auth::{Auth, AuthError, Claims};
 use crate::config::Config;
 use crate::journal::RoomJournal;
+use crate::net::serve;
 use crate::redis::Redis;
+use crate::replay::Replays;
 use crate::storage::SqliteStore;
 
 use headers::Cors;
@@ -42,6 +46,7 @@ use route::{Found, Route};
 pub use body::{BODY_TIMEOUT, MAX_BODY_BYTES};
 pub use makers::{MAKER_WINDOW, MAX_MAKERS, MAX_ROOMS_PER_USER};
 pub use page::{MAX_PAGE_BYTES, MAX_PAGE_FILES};
+pub use replay::{DEFAULT_REPLAY_LIMIT, MAX_REPLAY_BYTES, MAX_REPLAY_LIMIT, MAX_REPLAY_USERS, READ_TIMEOUT};
 pub use rooms::{LIST_KEPT, MAX_FRESH_ROOMS, MAX_LISTED_ROOMS};
 
 /// The API's description, as it is served.
@@ -61,6 +66,8 @@ pub struct ApiParts {
     pub store: Arc<SqliteStore>,
     /// Redis, where they are as well, if there is one.
     pub redis: Option<Arc<Redis>>,
+    /// What was recorded of rooms.
+    pub replays: Arc<Replays>,
     /// What is written down of rooms, if anything is.
     pub journal: Option<Arc<RoomJournal>>,
     /// When the server came up.
@@ -90,7 +97,7 @@ impl Api {
     }
 
     /// The answer to `request`, whatever it is.
-    pub async fn handle<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    pub async fn handle<B>(&self, request: Request<B>) -> Response<serve::Body>
     where
         B: Body + Send,
         B::Data: Buf + Send,
@@ -102,9 +109,11 @@ impl Api {
             Err(error) => error.into_response(),
         };
         if is_head {
-            let length = HeaderValue::from(Body::size_hint(response.body()).lower());
-            response.headers_mut().insert(CONTENT_LENGTH, length);
-            *response.body_mut() = Full::default();
+            // Of a body that is read while it goes out, nobody knows the length.
+            if let Some(length) = Body::size_hint(response.body()).exact() {
+                response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
+            }
+            *response.body_mut() = serve::whole(Empty::new());
         }
         self.apply_cors(response.headers_mut());
         headers::apply_security(response.headers_mut());
@@ -128,25 +137,26 @@ impl Api {
         }
         let (head, body) = request.into_parts();
         match route::find(&head.method, head.uri.path()) {
-            Found::Route(route, room) => self.answer(route, room, &head.headers, body).await,
+            Found::Route(route, room) => self.answer(route, room, &head, body).await,
             Found::OtherMethods(methods) => Err(wrong_method(&methods)),
             Found::Nothing => self.page_file(&head.method, head.uri.path()),
         }
     }
 
-    async fn answer<B>(&self, route: Route, room: Option<&str>, headers: &HeaderMap, body: B) -> Reply
+    async fn answer<B>(&self, route: Route, room: Option<&str>, head: &Parts, body: B) -> Reply
     where
         B: Body + Send,
         B::Data: Buf + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let parts = &self.parts;
-        let user = if route.wants_token() { self.authenticate(headers)?.user_id } else { String::new() };
+        let user =
+            if route.wants_token() { self.authenticate(&head.headers)?.user_id } else { String::new() };
         match route {
             Route::Login => login::login(parts, &body::object(body).await?),
             Route::ListRooms => Ok(self.list.answer(&parts.engine)),
             Route::CreateRoom => rooms::create(parts, &self.makers, &user, body::object(body).await?).await,
-            Route::Replay => rooms::replay(parts, room.unwrap_or_default()),
+            Route::Replay => replay::answer(parts, room.unwrap_or_default(), &head.uri, &head.headers).await,
             Route::Execute => workers::execute(&body::object(body).await?),
             Route::WorkerStatus => Ok(workers::status()),
             Route::Health => Ok(health::health(parts)),

@@ -8,10 +8,10 @@ use std::path::Path;
 use ::http::Response;
 use ::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderValue};
 use bytes::Bytes;
-use http_body_util::Full;
 use tracing::{error, info};
 
 use super::reply;
+use crate::net::serve::Body;
 
 /// Bytes of all of the page's files. Above: there is no page, and the log says so.
 pub const MAX_PAGE_BYTES: u64 = 32 * 1024 * 1024;
@@ -98,7 +98,7 @@ impl Page {
     }
 
     /// The file at that path of a URL. Paths are looked up and never put together, so none leads elsewhere.
-    pub(super) fn file(&self, path: &str) -> Option<Response<Full<Bytes>>> {
+    pub(super) fn file(&self, path: &str) -> Option<Response<Body>> {
         let path = if path == "/" { "/index.html" } else { path };
         let file = self.files.get(path)?;
         let cache = if path.starts_with(HASHED) { FOREVER } else { "no-cache" };
@@ -107,11 +107,11 @@ impl Page {
 }
 
 /// What stands at `/` when there is no page.
-pub(super) fn absent() -> Response<Full<Bytes>> {
+pub(super) fn absent() -> Response<Body> {
     respond(HTML, Bytes::from_static(ABSENT.as_bytes()), "no-cache")
 }
 
-fn respond(content_type: &'static str, bytes: Bytes, cache: &'static str) -> Response<Full<Bytes>> {
+fn respond(content_type: &'static str, bytes: Bytes, cache: &'static str) -> Response<Body> {
     let mut response = reply::of_type(content_type, bytes);
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache));

@@ -11,9 +11,10 @@ use serde::Serialize;
 use serde_json::json;
 
 use crate::auth::AuthError;
+use crate::net::serve::{self, Body};
 
 /// What a call comes to.
-pub(super) type Reply = Result<Response<Full<Bytes>>, ApiError>;
+pub(super) type Reply = Result<Response<Body>, ApiError>;
 
 /// An answer that is no success.
 #[derive(Debug)]
@@ -37,7 +38,13 @@ impl ApiError {
         self
     }
 
-    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+    /// The status and what is said.
+    #[cfg(test)]
+    pub(super) fn parts(&self) -> (StatusCode, &str) {
+        (self.status, &self.message)
+    }
+
+    pub(super) fn into_response(self) -> Response<Body> {
         let mut response = json(&json!({ "error": self.message }));
         *response.status_mut() = self.status;
         if let Some((name, value)) = self.header {
@@ -72,14 +79,14 @@ impl From<ClientError> for ApiError {
 }
 
 /// 200 with `value` as JSON. Nothing that the API says is to be kept by a cache.
-pub(super) fn json<T: Serialize>(value: &T) -> Response<Full<Bytes>> {
+pub(super) fn json<T: Serialize>(value: &T) -> Response<Body> {
     let text = serde_json::to_vec(value).expect("answers are plain data");
     of_type("application/json", text)
 }
 
 /// 200 with a body of this type.
-pub(super) fn of_type(content_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+pub(super) fn of_type(content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(serve::whole(Full::new(body.into())));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -9,8 +9,6 @@ use ::http::{HeaderValue, Response, StatusCode};
 use bytes::Bytes;
 use engine::options::{TICK_RATE_RULE, VIEW_PERIODS_RULE};
 use engine::{CreateError, Created, Engine, RoomRequest, RoomShared, TickRate, Time, ViewPeriods};
-use http_body_util::Full;
-use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use tracing::error;
@@ -18,6 +16,7 @@ use tracing::error;
 use super::makers::Makers;
 use super::reply::{ApiError, Reply};
 use super::{ApiParts, body, reply};
+use crate::net::serve::Body;
 
 /// Rooms in one list. Above: the fullest ones; `x-total-count` says how many there are.
 pub const MAX_LISTED_ROOMS: usize = 1_000;
@@ -86,7 +85,7 @@ struct Kept {
 struct List(Bytes, usize);
 
 impl RoomList {
-    pub(super) fn answer(&self, engine: &Engine) -> Response<Full<Bytes>> {
+    pub(super) fn answer(&self, engine: &Engine) -> Response<Body> {
         let List(json, count) = if engine.room_count() <= MAX_FRESH_ROOMS {
             list(&engine.rooms())
         } else {
@@ -180,15 +179,6 @@ fn request(members: &Map<String, Value>) -> Result<RoomRequest, ApiError> {
         record: body::member(members, "record", "true or false")?,
         record_messages: body::member(members, "recordMessages", "true or false")?,
     })
-}
-
-/// `segment` is the room's id as it stands in the path.
-pub(super) fn replay(parts: &ApiParts, segment: &str) -> Reply {
-    let id = percent_decode_str(segment).decode_utf8_lossy();
-    if parts.engine.room(&id).is_none() {
-        return Err(ApiError::new(StatusCode::NOT_FOUND, "Room not found"));
-    }
-    Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "Replay is not recorded by this server yet"))
 }
 
 #[cfg(test)]

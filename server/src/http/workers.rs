@@ -1,12 +1,11 @@
 //! `/api/worker`. There are no workers yet: calls are checked and then refused.
 
 use ::http::{Response, StatusCode};
-use bytes::Bytes;
-use http_body_util::Full;
 use serde_json::{Map, Value, json};
 
 use super::reply::{ApiError, Reply};
 use super::{body, reply};
+use crate::net::serve::Body;
 
 pub(super) fn execute(members: &Map<String, Value>) -> Reply {
     let task: Option<String> = body::member(members, "task", "a string")?;
@@ -16,6 +15,6 @@ pub(super) fn execute(members: &Map<String, Value>) -> Reply {
     Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "No healthy workers available"))
 }
 
-pub(super) fn status() -> Response<Full<Bytes>> {
+pub(super) fn status() -> Response<Body> {
     reply::json(&json!([]))
 }

@@ -5,13 +5,15 @@
 
 mod format;
 mod rows;
+mod seal;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use replay::{RecordId, StoredRecord};
+use bytes::Bytes;
+use replay::{RecordId, RecordKind, StoredRecord};
 use rusqlite::config::DbConfig;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
@@ -45,7 +47,7 @@ pub struct Table {
 pub struct Page {
     /// In the order of their ids.
     pub records: Vec<StoredRecord>,
-    /// Records that were here and cannot be read any more.
+    /// Records among them that cannot be read any more. They have no payload, which is damage to every decoder.
     pub damaged: usize,
     /// Why it has no more.
     pub end: PageEnd,
@@ -204,7 +206,8 @@ impl Table {
     }
 
     /// The room's records from `from` on, in the order of their ids, none later than `until_ms`: as many as fit into
-    /// about `bytes_max` bytes, and at least one if there is one. What is damaged is left out and counted.
+    /// about `bytes_max` bytes, and at least one if there is one. What is damaged comes
+    /// without its payload, and is counted.
     ///
     /// # Errors
     /// [`TableError`]; if it is damage, what could be read before it comes first, as a page of its own.
@@ -243,7 +246,11 @@ impl Table {
                     }
                     page.records.push(record);
                 }
-                None => page.damaged += 1,
+                None => {
+                    page.damaged += 1;
+                    // Whoever tells of the room is to tell that something is missing here.
+                    page.records.push(StoredRecord { id, kind: RecordKind::Poses, payload: Bytes::new() });
+                }
             }
         }
     }

@@ -36,7 +36,28 @@ const ACCEPT_REST: Duration = Duration::from_millis(50);
 const COMPLAINT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A response's body, from either side.
-pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub type Body = UnsyncBoxBody<Bytes, BrokenOff>;
+
+/// A body ends before it is whole. The connection is closed without the end of a body, so that the client knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the answer breaks off")]
+pub struct BrokenOff;
+
+/// A body that is whole in any case.
+pub fn whole<B>(body: B) -> Body
+where
+    B: hyper::body::Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
+    boxed(body.map_err(|never| match never {}))
+}
+
+/// A body that may break off.
+pub fn boxed<B>(body: B) -> Body
+where
+    B: hyper::body::Body<Data = Bytes, Error = BrokenOff> + Send + 'static,
+{
+    body.boxed_unsync()
+}
 
 /// What answers requests (with a [`StreamHandle`](super::stream::StreamHandle) among their extensions) that are not
 /// Engine.IO's, and has a word on the headers of those that are.
@@ -186,13 +207,13 @@ impl<U: Upper, S: Site> Site for Services<U, S> {
             return self.site.answer(request).await;
         }
         if !self.site.is_open() && !request.uri().query().is_some_and(names_session) {
-            let mut answer = Response::new(Empty::new().boxed_unsync());
+            let mut answer = Response::new(whole(Empty::new()));
             *answer.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             self.site.add_headers(answer.headers_mut());
             return answer;
         }
         if wants_websocket(&request) {
-            return self.websockets.accept(request).map(BodyExt::boxed_unsync);
+            return self.websockets.accept(request).map(whole);
         }
         let mut answer = self.engine_io.answer(request).await;
         self.site.add_headers(answer.headers_mut());

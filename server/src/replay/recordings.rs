@@ -12,6 +12,7 @@ pub trait Recordings: Send + Sync + 'static {
 
     /// The room's records from `from` on, in the order of their ids, none later than `until_ms`: as many as fit into
     /// about `bytes_max` bytes, and at least one if there is one. None: there are no more.
+    /// A record that is there and damaged comes without its payload, or as it is.
     ///
     /// # Errors
     /// [`ReadError`]

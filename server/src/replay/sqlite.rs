@@ -146,7 +146,7 @@ impl SqliteRecordings {
             let Some(page) = self.with_hour(hour, read)? else { continue };
             if page.damaged > 0 {
                 let file = self.folder.file(hour);
-                warn!(records = page.damaged, file = %file.display(), "damaged records were left out");
+                warn!(records = page.damaged, file = %file.display(), "records are damaged");
             }
             // Of a later hour the first comes even if it does not fit.
             let is_first = records.is_empty();

@@ -29,7 +29,7 @@ use tokio::time::Instant;
 
 use super::engineio::{EngineIoHandler, SocketData};
 use super::upper::Upper;
-use crate::net::serve::Body;
+use crate::net::serve::{self, Body};
 
 #[cfg(test)]
 mod tests;
@@ -111,7 +111,7 @@ impl<U: Upper> EngineIo<U> {
         let handshake = whole(body).await;
         let Some((sid, session)) = sid_of(&handshake).and_then(|sid| Some((sid, self.sessions.find(sid)?)))
         else {
-            return Response::from_parts(head, Full::new(handshake).boxed_unsync());
+            return Response::from_parts(head, serve::whole(Full::new(handshake)));
         };
         let mut payload = handshake.to_vec();
         let abandoned = CloseOnDrop(Some(&session));
@@ -121,7 +121,7 @@ impl<U: Upper> EngineIo<U> {
         abandoned.disarm();
         // hyper counts anew.
         head.headers.remove(CONTENT_LENGTH);
-        Response::from_parts(head, Full::new(payload.into()).boxed_unsync())
+        Response::from_parts(head, serve::whole(Full::new(payload.into())))
     }
 
     /// Takes the ping that engineioxide sends at once out of a session that nobody else knows yet, and answers
@@ -208,7 +208,7 @@ impl<U: Upper> EngineIo<U> {
 
     async fn call<B: RequestBody>(&self, request: Request<B>) -> Response<Body> {
         match self.service.call(request).await {
-            Ok(answer) => answer.map(BodyExt::boxed_unsync),
+            Ok(answer) => answer.map(serve::whole),
             Err(never) => match never {},
         }
     }
@@ -354,12 +354,13 @@ fn sid_of(handshake: &[u8]) -> Option<Sid> {
 async fn whole(body: Body) -> Bytes {
     match body.collect().await {
         Ok(body) => body.to_bytes(),
-        Err(never) => match never {},
+        // engineioxide's bodies do not break off.
+        Err(serve::BrokenOff) => Bytes::new(),
     }
 }
 
 fn refusal(status: StatusCode) -> Response<Body> {
-    let mut answer = Response::new(Empty::new().boxed_unsync());
+    let mut answer = Response::new(serve::whole(Empty::new()));
     *answer.status_mut() = status;
     answer
 }

@@ -21,6 +21,8 @@ use server::journal::RoomJournal;
 use server::journal::folder::HOUR_MS;
 use server::journal::hours::{Hours, HoursSettings};
 use server::redis::{Redis, RedisConfig};
+use server::replay::Replays;
+use server::replay::sqlite::SqliteRecordings;
 use server::storage::SqliteStore;
 use tempfile::TempDir;
 
@@ -120,6 +122,8 @@ impl Site {
         };
         let settings = EngineConfig { cores: 1, rooms, store: store.clone(), journal: recorder, clock };
         let (engine, cores) = Engine::new(settings, &mut registry);
+        let recordings = Arc::new(SqliteRecordings::in_data_dir(&data.path().join("data")));
+        let replays = Arc::new(Replays::start(recordings, &mut registry).unwrap());
         let api = Api::new(ApiParts {
             engine: engine.clone(),
             auth: Arc::new(Auth::new(config.jwt_secret.expose().as_bytes())),
@@ -127,6 +131,7 @@ impl Site {
             registry: Arc::new(registry),
             store: store.clone(),
             redis: redis.clone(),
+            replays,
             journal: journal.clone(),
             started: Instant::now(),
         });

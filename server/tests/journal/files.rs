@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine::journal::Journal as _;
 use replay::{Record, RecordId, decode};
-use server::journal::backend::Backend as _;
+use server::journal::backend::{Backend as _, Condition as _};
 use server::journal::folder::{Folder, HOUR_MS, Hour};
 use server::journal::hours::HoursSettings;
 use server::journal::table::Table;
@@ -143,7 +144,6 @@ fn an_hour_goes_when_it_is_too_old_and_whoever_reads_it_may_go_on() {
 
 #[test]
 fn too_much_drops_the_oldest_hours_and_says_so() {
-    use server::journal::backend::Condition as _;
     let data = tempdir().unwrap();
     let settings = HoursSettings { ttl_ms: u64::MAX, bytes_max: 3_000_000 };
     let mut hours = open_hours(data.path(), settings, HOUR);
@@ -189,4 +189,53 @@ fn an_imported_recording_is_read_like_any_other_and_with_it() {
     hours.tend(HOUR + 50 * HOUR_MS);
     assert_eq!(read_all(&recordings, "a", 2_000).len(), 50, "imports are kept");
     assert_eq!(Folder::in_data_dir(data.path()).hours().unwrap().len(), 0);
+}
+
+#[test]
+fn a_page_leaves_nothing_out_that_does_not_fit() {
+    let data = tempdir().unwrap();
+    let mut hours = open_hours(data.path(), ALL, HOUR);
+    let sizes = [(0, 100), (1, 5_000), (HOUR_MS, 100), (HOUR_MS + 1, 800), (2 * HOUR_MS, 200)];
+    let entries: Vec<_> = sizes.iter().map(|(ms, bytes)| entry("a", HOUR + ms, 0, vec![0; *bytes])).collect();
+    hours.write(&entries).unwrap();
+    let recordings = SqliteRecordings::new(hours.folder());
+    for (bytes_max, first) in [(1, 1), (1_000, 1), (5_100, 2), (5_200, 3), (5_999, 3), (6_000, 4), (9_000, 5)]
+    {
+        let page = recordings.page("a", RecordId::default(), u64::MAX, bytes_max).unwrap();
+        assert_eq!(page.len(), first, "{bytes_max}");
+        assert_eq!(read_all(&recordings, "a", bytes_max).len(), 5, "{bytes_max}");
+    }
+}
+
+#[test]
+fn who_reads_is_not_disturbed_by_who_writes_and_unlinks() {
+    let data = tempdir().unwrap();
+    let settings = HoursSettings { ttl_ms: HOUR_MS, bytes_max: u64::MAX };
+    let mut hours = open_hours(data.path(), settings, HOUR);
+    let (recordings, is_done) = (&SqliteRecordings::new(hours.folder()), &AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(move || {
+                let mut last = RecordId::default();
+                while !is_done.load(Ordering::Relaxed) {
+                    let records = read_all(recordings, "a", 20_000);
+                    let newest = records.last().map_or(last, |record| record.id);
+                    assert!(newest >= last, "what was there is not taken back");
+                    last = newest;
+                    let _ = recordings.keyframe_before("a", u64::MAX).unwrap();
+                    let _ = recordings.span("a").unwrap();
+                }
+            });
+        }
+        for batch in 0..100 {
+            let ms = HOUR + batch * HOUR_MS / 10;
+            let entries: Vec<_> = (0..20).map(|seq| entry("a", ms, seq, vec![0; 3_000])).collect();
+            hours.write(&entries).unwrap();
+            hours.tend(ms);
+        }
+        is_done.store(true, Ordering::Relaxed);
+        assert_eq!(hours.folder().hours().unwrap().len(), 2);
+        assert_eq!(read_all(recordings, "a", 50_000).len(), 400, "the last hour, and the one before");
+    });
+    assert!(hours.condition().describe()["corruptMovedTo"].is_null());
 }

@@ -25,11 +25,19 @@ const BANS: &[Ban] = &[
     Ban {
         patterns: &["env :: var", "env :: var_os", "env :: vars", "env :: vars_os"],
         applies: |path, hit| {
-            let bound = ["protocol/src/", "engine/src/", "server/src/"];
+            let bound = ["protocol/src/", "engine/src/", "server/src/", "worker/src/"];
             let is_config = path.starts_with("server/src/config");
             bound.iter().any(|folder| path.starts_with(folder)) && !is_config && !hit.is_test
         },
         advice: "only `server/src/config` reads the environment: add a setting there and pass its value on",
+    },
+    Ban {
+        // The worker leaves reading to clap.
+        patterns: &["env =", "( env )", ", env ,", ", env )"],
+        applies: |path, hit| {
+            path.starts_with("worker/src/") && path != "worker/src/config.rs" && !hit.is_test
+        },
+        advice: "only `worker/src/config.rs` reads the environment: add a setting there and pass its value on",
     },
     Ban {
         patterns: &["todo !", "unimplemented !", "dbg !"],
@@ -108,6 +116,11 @@ mod tests {
         ];
         free.into_iter().for_each(|path| check(banned, path, text, &[]));
         check(banned, "server/tests/port.rs", text, &[]);
+        check(banned, "worker/src/config.rs", text, &[(2, "pass its value on")]);
+        let by_clap = "#[arg(long, env = \"PORT\")]\nport: u16,";
+        check(banned, "worker/src/config.rs", by_clap, &[]);
+        check(banned, "worker/src/run.rs", by_clap, &[(1, "worker/src/config.rs")]);
+        check(banned, "worker/src/run.rs", "#[arg(long, env)]\nport: u16,", &[(1, "worker/src/config.rs")]);
         check(banned, "server/src/app.rs", &format!("#[cfg(test)]\nmod tests {{ {text} }}"), &[]);
     }
 

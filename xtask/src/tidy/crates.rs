@@ -33,6 +33,7 @@ const CRATES: &[Crate] = &[
     Crate { name: "loadtest", may_use: &["protocol"], never: &[], never_of_tokio: &[] },
     Crate { name: "benches", may_use: &["engine", "replay", "protocol"], never: &[], never_of_tokio: &[] },
     Crate { name: "fuzz", may_use: &["engine", "replay", "protocol"], never: &[], never_of_tokio: &[] },
+    Crate { name: "worker", may_use: &[], never: &[], never_of_tokio: &["full"] },
     Crate { name: "xtask", may_use: &[], never: &[], never_of_tokio: &[] },
 ];
 
@@ -142,6 +143,13 @@ mod tests {
         let for_tests = "[dev-dependencies]\nengine = { path = \"../engine\" }";
         check(directions, "protocol/Cargo.toml", for_tests, &[(2, "stands alone")]);
         check(directions, "loadtest/Cargo.toml", for_tests, &[(2, "loadtest must not depend on engine")]);
+        check(directions, "worker/Cargo.toml", for_tests, &[(2, "worker must not depend on engine")]);
+        check(
+            directions,
+            "server/Cargo.toml",
+            "[dependencies]\nworker.workspace = true",
+            &[(2, "on worker")],
+        );
     }
 
     #[test]

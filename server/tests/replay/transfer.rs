@@ -1,0 +1,133 @@
+//! Recordings into a file and out of one, by the program itself.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::{TempDir, tempdir};
+
+use crate::naive::{Wish, told};
+use crate::rig::Rig;
+use crate::room::{Room, START_MS, write};
+
+/// Runs `copresence replay …` on a data directory.
+fn replay(data_dir: &Path, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_copresence"))
+        .arg("replay")
+        .args(arguments)
+        .env_clear()
+        .env("DATA_DIR", data_dir)
+        .output()
+        .unwrap()
+}
+
+fn succeeds(data_dir: &Path, arguments: &[&str], said: &str) {
+    let output = replay(data_dir, arguments);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && error.contains(said), "{arguments:?}: {error}");
+}
+
+fn fails(data_dir: &Path, arguments: &[&str], code: i32, said: &str) {
+    let output = replay(data_dir, arguments);
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {error}");
+    assert!(error.starts_with("copresence: ") && error.contains(said), "{arguments:?}: {error}");
+    assert_eq!(error.lines().count(), 1, "{error}");
+}
+
+/// A directory with the recording of a room called hall.
+fn recorded(seed: u64) -> (TempDir, Room) {
+    let directory = tempdir().unwrap();
+    let mut room = Room::open(seed, START_MS);
+    room.live(45);
+    write(directory.path(), "hall", &room.records);
+    (directory, room)
+}
+
+fn files(folder: &Path) -> usize {
+    fs::read_dir(folder).map_or(0, Iterator::count)
+}
+
+#[tokio::test]
+async fn a_recording_goes_from_one_server_to_another() {
+    let (directory, room) = recorded(1);
+    let (elsewhere, file) = (tempdir().unwrap(), directory.path().join("hall.rec"));
+    let file = file.to_str().unwrap();
+    // Somebody reads, as a server would.
+    let here = Rig::over_files(directory.path());
+    let all = here.stream("hall/replay").await.lines();
+    succeeds(directory.path(), &["export", "--room", "hall", file], "exported ");
+    assert_eq!(here.stream("hall/replay").await.lines(), all);
+
+    let there = Rig::over_files(elsewhere.path());
+    there.array("hall/replay").await.check_error(404, "Room not found");
+    succeeds(elsewhere.path(), &["import", file], r#"of the room "hall""#);
+    assert_eq!(there.stream("hall/replay").await.lines(), all);
+    assert_eq!(all, told(&room.records, &Wish::default()));
+    let imports = elsewhere.path().join("replay/imports");
+    assert_eq!(files(&imports), 1, "nothing else is left");
+
+    succeeds(elsewhere.path(), &["import", "--room", "a/../b", file], r#"of the room "a/../b""#);
+    assert_eq!(there.stream("a%2F..%2Fb/replay").await.lines(), all);
+    fails(elsewhere.path(), &["import", file], 1, "--force replaces it");
+    succeeds(elsewhere.path(), &["import", "--force", file], "imported ");
+    assert_eq!(there.stream("hall/replay").await.lines(), all);
+    assert_eq!(files(&imports), 2);
+}
+
+#[tokio::test]
+async fn a_part_of_a_recording_is_told_as_in_the_whole() {
+    let (directory, room) = recorded(2);
+    let elsewhere = tempdir().unwrap();
+    let wish = Wish { from_ms: Some(START_MS + 12_345), to_ms: Some(START_MS + 33_333), ..Wish::default() };
+    let (from, to) = ((START_MS + 12_345).to_string(), (START_MS + 33_333).to_string());
+    let output = replay(directory.path(), &["export", "--room=hall", "--from", &from, "--to", &to, "-"]);
+    assert!(output.status.success());
+    let file = elsewhere.path().join("part.rec");
+    fs::write(&file, output.stdout).unwrap();
+    succeeds(elsewhere.path(), &["import", file.to_str().unwrap()], "imported ");
+    let there = Rig::over_files(elsewhere.path());
+    let lines = there.stream(&format!("hall/replay?{}", wish.query())).await.lines();
+    assert_eq!(lines, told(&room.records, &wish));
+    assert!(there.stream("hall/replay").await.lines().len() < told(&room.records, &Wish::default()).len());
+}
+
+#[test]
+fn what_does_not_work_is_said_and_leaves_nothing_behind() {
+    let (directory, _) = recorded(3);
+    let data = directory.path();
+    let file = data.join("hall.rec");
+    let path = file.to_str().unwrap();
+    fails(data, &["export", "--room", "nowhere", path], 1, r#"no recording of the room "nowhere""#);
+    fails(data, &["export", "--room", "hall", "--to", "5", path], 1, "no recording of the room");
+    fails(data, &["export", "--room", "hall", "--from", "5", "--to", "4", path], 1, "--to is before --from");
+    fails(data, &["export", "--room", "hall", "/nowhere/at/all"], 1, "/nowhere/at/all: ");
+    fails(data, &["export", path], 2, "--room");
+    assert!(!file.exists());
+    succeeds(data, &["export", "--room", "hall", path], "exported ");
+    fails(data, &["export", "--room", "hall", path], 1, "is there already");
+    succeeds(data, &["export", "--room", "hall", "--force", path], "exported ");
+
+    let whole = fs::read(&file).unwrap();
+    let imports = data.join("replay/imports");
+    fails(data, &["import", "/nowhere/at/all"], 1, "/nowhere/at/all: ");
+    for (bytes, said) in [
+        (Vec::new(), "recording"),
+        (b"a text, and rather a long one".to_vec(), "not a recording"),
+        (whole[..whole.len() / 2].to_vec(), "cut short"),
+        (whole[..whole.len() - 1].to_vec(), "cut short"),
+    ] {
+        fs::write(&file, bytes).unwrap();
+        fails(data, &["import", path], 1, said);
+    }
+    for at in (0..whole.len()).step_by(whole.len() / 7) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 0x10;
+        fs::write(&file, bytes).unwrap();
+        fails(data, &["import", path], 1, "recording");
+    }
+    fs::write(&file, &whole).unwrap();
+    fails(data, &["import", "--room", "", path], 1, "no room can have the id");
+    assert_eq!(files(&imports), 0);
+    succeeds(data, &["import", path], "imported ");
+}
