@@ -100,8 +100,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let rooms = main.block_on(engine.load_rooms())?;
     let auth = Arc::new(Auth::new(config.jwt_secret.expose().as_bytes()));
     let app = Arc::new(App::new(engine.clone(), auth.clone(), &mut registry));
-    let recordings = recordings(folder, redis.as_deref());
-    let replays = Arc::new(Replays::start(recordings, &mut registry)?);
+    let replays = Arc::new(Replays::start(recordings(folder, redis.as_deref()), &mut registry)?);
     let api = Api::new(ApiParts {
         engine: engine.clone(),
         auth,
