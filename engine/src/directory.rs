@@ -265,10 +265,13 @@ impl Directory {
         }
     }
 
-    /// Puts in a room that the store holds, whatever the limits say: they keep new rooms out, not old ones.
+    /// Puts in a room that the store holds, whatever the limits say: they keep new rooms out, not old ones. A room
+    /// that is there already stays as it is.
     pub(crate) fn restore(&self, id: &str, options: RoomOptions, shard: usize, created: Time, now: Time) {
-        self.persistent.fetch_add(1, Ordering::Relaxed);
-        self.rooms.insert(id.into(), Arc::new(RoomShared::new(id, self.key(), shard, options, created, now)));
+        if let Entry::Vacant(entry) = self.rooms.entry(id.into()) {
+            self.persistent.fetch_add(1, Ordering::Relaxed);
+            entry.insert(Arc::new(RoomShared::new(id, self.key(), shard, options, created, now)));
+        }
     }
 
     pub(crate) fn key(&self) -> u64 {

@@ -131,7 +131,8 @@ impl Engine {
         (Self(inner), cores)
     }
 
-    /// Makes the persistent rooms known that the store holds. To be called before the first session.
+    /// Makes the persistent rooms known that the store holds. To be called before the first session, and again when
+    /// the store has got rooms from elsewhere; those that are known stay as they are.
     ///
     /// # Errors
     /// The store's.

@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use clap::{Args as _, Command, FromArgMatches as _};
 use engine::TickRate;
 
+use crate::redis::Nodes;
 use crate::workers::BridgeSettings;
 
 pub use check::{
@@ -35,8 +36,8 @@ pub struct Config {
     pub jwt_secret: Secret,
     /// Whether the secret was made up at this start, so that no token outlives the process.
     pub jwt_secret_is_random: bool,
-    /// A Redis server, if one is named.
-    pub redis_url: Option<Secret>,
+    /// A Redis server or cluster, if one is named.
+    pub redis: Option<Nodes>,
     /// What kind of place this is.
     pub environment: Environment,
     /// How many cores, and so threads, the engine uses.
@@ -146,9 +147,12 @@ struct Given {
     /// Secret that tokens are signed with, at least 32 bytes; wanted in production, otherwise random by default
     #[arg(long, value_name = "SECRET")]
     jwt_secret: Option<String>,
-    /// Redis server, redis:// or rediss://; none by default
+    /// Redis server or cluster, redis:// or rediss://; none by default
     #[arg(long, value_name = "URL")]
     redis_url: Option<String>,
+    /// Certificate authorities to trust for rediss://, a PEM file [default: the system's]
+    #[arg(long, value_name = "PATH")]
+    redis_ca_file: Option<PathBuf>,
     /// development, production or test
     #[arg(long, value_name = "NAME", default_value = "development")]
     node_env: String,

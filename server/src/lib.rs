@@ -9,6 +9,7 @@
 //! - [`storage`]: where persistent rooms are kept
 //! - [`journal`]: what is written down of rooms
 //! - [`replay`]: what was written down, read back
+//! - [`redis`]: all of that in Redis, by way of the disk
 //! - [`workers`]: the bridge to those who do heavy work
 //! - [`run`]: all of it, put together
 //! - [`drain`]: the end
@@ -22,6 +23,7 @@ pub mod http;
 pub mod journal;
 pub mod logging;
 pub mod net;
+pub mod redis;
 pub mod replay;
 pub mod run;
 pub mod storage;

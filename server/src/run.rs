@@ -1,5 +1,6 @@
 //! All of the server, put together: storage, engine, one thread per core, and the wait for the end.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::process::ExitCode;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use ::http::HeaderMap;
 use engine::journal::{Journal, NoJournal};
+use engine::ports::RoomStore;
 use engine::{Clock, Core, Engine, EngineConfig, RoomDefaults};
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
@@ -22,17 +24,20 @@ use crate::config::Config;
 use crate::drain;
 use crate::http::{Api, ApiParts};
 use crate::journal::RoomJournal;
+use crate::journal::backend::{Backend, Condition};
 use crate::journal::folder::{Folder, HOUR_MS};
 use crate::journal::hours::{Hours, HoursSettings};
 use crate::net::serve::{Body, Services, Site, accept};
 use crate::net::{cores, descriptors, listen};
+use crate::redis::{self, Redis, RedisConfig, SpoolBackend};
 use crate::replay::Replays;
+use crate::replay::both::Both;
 use crate::replay::playback::Playbacks;
 use crate::replay::recordings::Recordings;
 use crate::replay::sqlite::SqliteRecordings;
 use crate::storage::{OpenError, SqliteStore};
 use crate::transport::{SocketIo, TransportConfig};
-use crate::workers::{StartError, Workers};
+use crate::workers::{self, Workers};
 
 /// The path of Socket.IO.
 const SOCKET_IO_PATH: &str = "/socket.io";
@@ -52,12 +57,15 @@ pub enum RunError {
     /// The store cannot be read.
     #[error("cannot read the persistent rooms: {0}")]
     Rooms(#[from] engine::ports::StoreError),
+    /// What is kept on disk for Redis cannot be used.
+    #[error(transparent)]
+    Redis(#[from] redis::StartError),
     /// The folder of replay cannot be used.
     #[error("cannot keep replay in DATA_DIR: {0}")]
     Replay(io::Error),
     /// There are workers, but no way to call them.
     #[error(transparent)]
-    Workers(#[from] StartError),
+    Workers(#[from] workers::StartError),
     /// The system gives no thread, runtime or signal.
     #[error(transparent)]
     System(#[from] io::Error),
@@ -86,18 +94,18 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let listeners = listen::bind(config.address, config.cores)
         .map_err(|error| RunError::Listen(config.address, error))?;
     let address = listeners[0].local_addr()?;
-    let store = Arc::new(SqliteStore::open(&config.data_dir)?);
     let main = Builder::new_current_thread().enable_all().build()?;
 
     let mut registry = Registry::with_prefix("copresence");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
-    let (journal, folder) = journal(&config, &clock, &mut registry)?;
-    let parts = engine_config(&config, store.clone(), journal.clone(), clock);
+    let Storage { store, rooms, redis, spool } = main.block_on(storage(&config, &mut registry))?;
+    let (journal, folder) = journal(&config, spool, &clock, &mut registry)?;
+    let parts = engine_config(&config, rooms, journal.clone(), clock);
     let (engine, engine_cores) = Engine::new(parts, &mut registry);
     let rooms = main.block_on(engine.load_rooms())?;
     let auth = Arc::new(Auth::new(config.jwt_secret.expose().as_bytes()));
     let workers = Workers::start(config.workers.clone(), &mut registry)?;
-    let recordings: Arc<dyn Recordings> = Arc::new(SqliteRecordings::new(folder));
+    let recordings = recordings(folder, redis.as_deref());
     let replays = Arc::new(Replays::start(recordings.clone(), &mut registry)?);
     let playbacks = Playbacks::new(engine.clone(), recordings, &mut registry);
     let app =
@@ -109,6 +117,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         config: config.clone(),
         registry: Arc::new(registry),
         store: store.clone(),
+        redis: redis.clone(),
         replays,
         journal: journal.clone(),
         workers,
@@ -130,7 +139,10 @@ pub fn run(config: Config) -> Result<(), RunError> {
         address.port(),
     );
     main.block_on(async {
-        let signal = drain::asked_to_end().await?;
+        let signal = tokio::select! {
+            signal = drain::asked_to_end() => signal?,
+            never = take_in_rooms(&engine, redis.as_deref()) => match never {},
+        };
         tracing::info!(signal, "asked to end");
         let end = drain::drain(&engine, &config).await;
         let closing = async {
@@ -138,16 +150,71 @@ pub fn run(config: Config) -> Result<(), RunError> {
                 journal.close(drain::closed_by(end)).await;
             }
         };
-        tokio::join!(drain::close_journal(closing, end), drain::close_store(store.close(), end));
+        drain::close_journal(closing, end).await;
+        if let Some(redis) = &redis {
+            // What is not there by then stays on the disk, which needs its own time to close.
+            let _ = tokio::time::timeout_at(drain::closed_by(end).into(), redis.close()).await;
+        }
+        drain::close_store(store.close(), end).await;
         Ok::<_, RunError>(())
     })?;
     tracing::info!("stopped");
     Ok(())
 }
 
+/// Where rooms and what happens in them are kept.
+struct Storage {
+    store: Arc<SqliteStore>,
+    /// The same as the engine sees it.
+    rooms: Arc<dyn RoomStore>,
+    redis: Option<Arc<Redis>>,
+    /// What the journal writes to, if there is Redis.
+    spool: Option<SpoolBackend>,
+}
+
+async fn storage(config: &Config, registry: &mut Registry) -> Result<Storage, RunError> {
+    let Some(nodes) = &config.redis else {
+        let store = Arc::new(SqliteStore::open(&config.data_dir)?);
+        return Ok(Storage { rooms: store.clone(), store, redis: None, spool: None });
+    };
+    let store = Arc::new(SqliteStore::open_with_outbox(&config.data_dir)?);
+    let settings = RedisConfig {
+        nodes: nodes.clone(),
+        directory: config.data_dir.clone(),
+        ttl: Duration::from_millis(config.replay_ttl_hours * HOUR_MS),
+        spool_bytes_max: config.replay_max_bytes,
+    };
+    let (redis, spool) = Redis::start(settings, store.clone(), registry)?;
+    // Redis may have rooms that this machine's disk lacks. If it is away, they come later.
+    redis.first_attempt().await;
+    let rooms = Arc::new(redis.room_store());
+    Ok(Storage { store, rooms, redis: Some(Arc::new(redis)), spool: Some(spool) })
+}
+
+/// Makes rooms known that come from Redis while the server is up.
+async fn take_in_rooms(engine: &Engine, redis: Option<&Redis>) -> Infallible {
+    let Some(redis) = redis else { return std::future::pending().await };
+    loop {
+        redis.rooms_arrived().await;
+        if let Err(error) = engine.load_rooms().await {
+            tracing::error!(%error, "rooms that came from Redis are known after the next start only");
+        }
+    }
+}
+
+/// What is read of recordings: the folder, where those that were imported are in any case, and Redis if there is one.
+fn recordings(folder: Arc<Folder>, redis: Option<&Redis>) -> Arc<dyn Recordings> {
+    let files = SqliteRecordings::new(folder);
+    match redis {
+        Some(redis) => Arc::new(Both(files, redis.recordings())),
+        None => Arc::new(files),
+    }
+}
+
 /// What writes down what happens in rooms, unless nothing is to be kept, and the folder that it is read from.
 fn journal(
     config: &Config,
+    spool: Option<SpoolBackend>,
     clock: &Arc<dyn Clock>,
     registry: &mut Registry,
 ) -> Result<(Option<Arc<RoomJournal>>, Arc<Folder>), RunError> {
@@ -155,18 +222,33 @@ fn journal(
         // What was imported is there all the same.
         return Ok((None, Arc::new(Folder::in_data_dir(&config.data_dir))));
     }
+    if let Some(spool) = spool {
+        let condition = spool.condition();
+        let journal = start_journal(config, Box::new(spool), condition, clock, registry)?;
+        return Ok((Some(journal), Arc::new(Folder::in_data_dir(&config.data_dir))));
+    }
     let settings =
         HoursSettings { ttl_ms: config.replay_ttl_hours * HOUR_MS, bytes_max: config.replay_max_bytes };
     let now_ms = clock.now().as_millis();
     let hours = Hours::open(&config.data_dir, settings, now_ms, registry).map_err(RunError::Replay)?;
     let (folder, condition) = (hours.folder(), hours.condition());
-    let journal = RoomJournal::start(config.replay_hz, Box::new(hours), condition, clock.clone(), registry)?;
-    Ok((Some(Arc::new(journal)), folder))
+    let journal = start_journal(config, Box::new(hours), condition, clock, registry)?;
+    Ok((Some(journal), folder))
+}
+
+fn start_journal(
+    config: &Config,
+    backend: Box<dyn Backend>,
+    condition: Arc<dyn Condition>,
+    clock: &Arc<dyn Clock>,
+    registry: &mut Registry,
+) -> Result<Arc<RoomJournal>, RunError> {
+    Ok(Arc::new(RoomJournal::start(config.replay_hz, backend, condition, clock.clone(), registry)?))
 }
 
 fn engine_config(
     config: &Config,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn RoomStore>,
     journal: Option<Arc<RoomJournal>>,
     clock: Arc<dyn Clock>,
 ) -> EngineConfig {

@@ -9,6 +9,7 @@ use http::{HeaderValue, Uri};
 use tracing_subscriber::EnvFilter;
 
 use super::{Config, ConfigError, Environment, Given, Secret, workers};
+use crate::redis::{Nodes, URL_RULE};
 
 /// Bytes of the shortest secret that is taken: as many as the signature's digest has.
 pub const MIN_SECRET_BYTES: usize = 32;
@@ -42,10 +43,7 @@ pub(super) fn accept(given: Given) -> Result<Config, ConfigError> {
     if jwt_secret_is_random {
         notes.push("JWT_SECRET is not set: it is random, and no token outlives this process".into());
     }
-    let redis_url = given.redis_url.map(redis_url).transpose()?;
-    if redis_url.is_some() {
-        notes.push("REDIS_URL is set, but this version keeps rooms in SQLite and does not use it".into());
-    }
+    let redis = redis(given.redis_url, given.redis_ca_file)?;
     let available = std::thread::available_parallelism().map_or(1, usize::from);
     let cores = given.cores.unwrap_or(available.min(MAX_CORES));
     if cores > available {
@@ -72,7 +70,7 @@ pub(super) fn accept(given: Given) -> Result<Config, ConfigError> {
         address: SocketAddr::new(given.host, given.port),
         jwt_secret,
         jwt_secret_is_random,
-        redis_url,
+        redis,
         environment,
         cores,
         tick_hz,
@@ -168,12 +166,22 @@ fn jwt_secret(given: Option<String>, environment: Environment) -> Result<(Secret
 }
 
 /// The text of the URL is never part of the message: it may hold a password.
+fn redis(url: Option<String>, authorities: Option<PathBuf>) -> Result<Option<Nodes>, ConfigError> {
+    let Some(url) = url else { return Ok(None) };
+    let Ok(nodes) = Nodes::parse(&url) else {
+        return invalid(format!("REDIS_URL must be of the form {URL_RULE}"));
+    };
+    let Some(path) = authorities else { return Ok(Some(nodes)) };
+    match std::fs::read(&path) {
+        Ok(pem) => Ok(Some(nodes.with_authorities(Some(pem)))),
+        Err(error) => invalid(format!("REDIS_CA_FILE {}: {error}", path.display())),
+    }
+}
+
+/// The same, checked and kept as it is.
 pub(super) fn redis_url(text: String) -> Result<Secret, ConfigError> {
-    let uri = text.parse::<Uri>().ok();
-    let scheme = uri.as_ref().and_then(Uri::scheme_str);
-    let host = uri.as_ref().and_then(Uri::host).unwrap_or_default();
-    if host.is_empty() || !matches!(scheme, Some("redis" | "rediss")) {
-        return invalid("REDIS_URL must be of the form redis://[user:password@]host[:port], or rediss://…");
+    if Nodes::parse(&text).is_err() {
+        return invalid(format!("REDIS_URL must be of the form {URL_RULE}"));
     }
     Ok(Secret::new(text))
 }

@@ -29,7 +29,7 @@ fn nothing_given_takes_the_defaults() {
     assert_eq!((config.ping_interval_ms, config.ping_timeout_ms), (25_000, 20_000));
     assert_eq!(config.data_dir, PathBuf::from("./data"));
     assert_eq!((config.replay_hz, config.replay_ttl_hours, config.replay_max_bytes), (10, 24, 8 << 30));
-    assert!(config.cores >= 1 && config.redis_url.is_none());
+    assert!(config.cores >= 1 && config.redis.is_none());
     assert!(config.notes.iter().all(|note| note.starts_with("JWT_SECRET")), "{:?}", config.notes);
 }
 
@@ -48,7 +48,7 @@ fn an_empty_variable_counts_as_absent() {
     let empty = ["PORT", "JWT_SECRET", "REDIS_URL", "NODE_ENV", "CORES", "WEB_DIR", "LOG", "CORS_ORIGIN"];
     let config = load(&[], &empty.map(|name| (name, ""))).unwrap();
     assert_eq!(config.address.port(), 3001);
-    assert!(config.jwt_secret_is_random && config.redis_url.is_none());
+    assert!(config.jwt_secret_is_random && config.redis.is_none());
 }
 
 #[test]
@@ -118,10 +118,20 @@ fn secrets_are_checked_and_not_shown() {
     let variables = [("NODE_ENV", "production"), ("JWT_SECRET", SECRET), ("REDIS_URL", url)];
     let config = load(&[], &variables).unwrap();
     assert_eq!(config.environment, Environment::Production);
-    assert_eq!(config.redis_url.as_ref().unwrap().expose(), url);
-    assert!(config.notes[0].contains("REDIS_URL") && config.notes.len() == 1);
+    assert!(config.redis.is_some() && config.notes.is_empty());
     let shown = format!("{config:?}");
     assert!(!shown.contains("hunter2") && !shown.contains(SECRET), "{shown}");
+}
+
+#[test]
+fn the_authorities_for_redis_are_read() {
+    let url = ("REDIS_URL", "rediss://localhost");
+    refused(&[url, ("REDIS_CA_FILE", "nowhere/ca.pem")], "REDIS_CA_FILE nowhere/ca.pem");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ca.pem");
+    std::fs::write(&path, "-----BEGIN CERTIFICATE-----").unwrap();
+    let path = path.to_str().unwrap();
+    assert!(load(&[], &[url, ("REDIS_CA_FILE", path)]).unwrap().redis.is_some());
 }
 
 #[test]
@@ -149,7 +159,7 @@ fn help_lists_every_setting_with_its_variable_and_default() {
         let default = argument.get_default_values().first().and_then(|value| value.to_str());
         assert!(help.contains(&format!("[default: {}", default.unwrap_or_default())), "{help}");
     }
-    assert_eq!(help.matches("[env: ").count(), 29);
+    assert_eq!(help.matches("[env: ").count(), 30);
     assert!(!help.contains(SECRET));
     let Err(ConfigError::Answer(version)) = load(&["--version"], &[]) else { panic!() };
     assert!(version.starts_with("copresence "));

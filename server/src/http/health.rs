@@ -8,6 +8,7 @@ use tracing::error;
 use super::reply::{ApiError, Reply};
 use super::{ApiParts, reply};
 use crate::net::serve::Body;
+use crate::redis::RedisHealth;
 
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -16,14 +17,15 @@ pub(super) fn health(parts: &ApiParts) -> Response<Body> {
     let store = parts.store.health();
     let is_store_degraded = store.last_error.is_some();
     let journal = parts.journal.as_ref().map(|journal| journal.health());
-    let is_degraded = is_store_degraded || journal.as_ref().is_some_and(|journal| journal.is_degraded);
+    let redis = parts.redis.as_ref().map(|redis| redis.health());
+    let is_redis_away = redis.as_ref().is_some_and(|redis| !redis.connected);
+    let is_degraded =
+        is_store_degraded || is_redis_away || journal.as_ref().is_some_and(|journal| journal.is_degraded);
     let status = match (parts.engine.is_draining(), is_degraded) {
         (true, _) => "draining",
         (false, true) => "degraded",
         (false, false) => "healthy",
     };
-    // A Redis server may be named, but rooms are kept in SQLite in any case.
-    let redis = parts.config.redis_url.as_ref().map_or(json!(false), |_| json!("unused"));
     let mut storage = json!({
         "kind": "sqlite",
         "status": if is_store_degraded { "degraded" } else { "healthy" },
@@ -36,11 +38,15 @@ pub(super) fn health(parts: &ApiParts) -> Response<Body> {
     if let Some(name) = store.corrupt_moved_to.as_deref().and_then(|path| path.file_name()) {
         storage["corruptMovedTo"] = json!(name.to_string_lossy());
     }
+    let is_redis_there = redis.as_ref().is_some_and(|redis| redis.connected);
+    if let Some(redis) = redis {
+        storage["redis"] = of_redis(redis);
+    }
     reply::json(&json!({
         "status": status,
         "users": parts.engine.session_count(),
         "rooms": parts.engine.room_count(),
-        "redis": redis,
+        "redis": is_redis_there,
         "workers": parts.workers.healthy(),
         "version": env!("CARGO_PKG_VERSION"),
         "uptimeSeconds": parts.started.elapsed().as_secs(),
@@ -48,6 +54,23 @@ pub(super) fn health(parts: &ApiParts) -> Response<Body> {
         "storage": storage,
         "replay": journal.map_or_else(|| json!({"status": "off"}), |journal| journal.told),
     }))
+}
+
+fn of_redis(redis: RedisHealth) -> Value {
+    let mut told = json!({
+        "status": if redis.connected { "healthy" } else { "degraded" },
+        "waitingRecords": redis.waiting_records,
+        "waitingChanges": redis.waiting_changes,
+        "spoolBytes": redis.spool_bytes,
+        "dropped": redis.dropped,
+    });
+    if let Some(since_ms) = redis.away_since_ms {
+        told["awaySince"] = json!(since_ms);
+    }
+    if let Some(reason) = redis.last_error {
+        told["lastError"] = json!(reason);
+    }
+    told
 }
 
 /// The process answers, so it lives.

@@ -32,6 +32,7 @@ use crate::auth::{Auth, AuthError, Claims};
 use crate::config::Config;
 use crate::journal::RoomJournal;
 use crate::net::serve;
+use crate::redis::Redis;
 use crate::replay::Replays;
 use crate::storage::SqliteStore;
 use crate::workers::Workers;
@@ -65,6 +66,8 @@ pub struct ApiParts {
     pub registry: Arc<Registry>,
     /// Where persistent rooms are kept.
     pub store: Arc<SqliteStore>,
+    /// Redis, where they are as well, if there is one.
+    pub redis: Option<Arc<Redis>>,
     /// What was recorded of rooms.
     pub replays: Arc<Replays>,
     /// What is written down of rooms, if anything is.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use engine::journal::Receipt;
 use replay::{RecordId, RecordKind};
 
 /// One record, ready to be stored.
@@ -27,6 +28,15 @@ pub trait Backend: Send + 'static {
     /// [`BackendError`]; the journal tries again with the same entries, ids included, so that what has been written
     /// all the same is known by its id.
     fn write(&mut self, entries: &[Entry]) -> Result<(), BackendError>;
+
+    /// Called after a [`write`](Self::write) with the receipts of what it took. A backend that copies everything to
+    /// another place may wait a little until it is there as well, though not in here.
+    fn confirm(&mut self, receipts: Vec<Receipt>) {
+        for receipt in receipts {
+            // Whoever waited may be gone.
+            let _ = receipt.send(());
+        }
+    }
 
     /// The newest id of the room, for ids to go on from.
     ///

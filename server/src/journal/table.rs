@@ -4,6 +4,7 @@
 //! ids finds those of one room. Every row has a checksum, because SQLite has none.
 
 mod format;
+mod rows;
 mod seal;
 
 use std::collections::HashMap;

@@ -110,10 +110,7 @@ impl Writer {
         self.lanes.note_backend(self.backend.is_behind());
         self.count(&batch.entries);
         batch.entries.clear();
-        for receipt in batch.receipts.drain(..) {
-            // Whoever waited may have stopped.
-            let _ = receipt.send(());
-        }
+        self.backend.confirm(std::mem::take(&mut batch.receipts));
         true
     }
 

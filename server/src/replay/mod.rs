@@ -1,5 +1,6 @@
 //! What was written down, read back.
 
+pub mod both;
 pub mod command;
 pub mod playback;
 pub mod query;

@@ -6,10 +6,11 @@ use std::time::Duration;
 use engine::ports::{RoomWrite, StoreError, StoredObject, StoredRoom};
 use rusqlite::{Connection, OptionalExtension as _, Savepoint, Transaction, TransactionBehavior, params};
 
-use super::OpenError;
+use super::{OpenError, outbox};
 
 /// Step *n* leads from format *n* to *n* + 1. A step that was released is never changed.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE rooms (
         id TEXT NOT NULL PRIMARY KEY,
         options TEXT NOT NULL,
@@ -23,7 +24,23 @@ const MIGRATIONS: [&str; 1] = ["
         json TEXT NOT NULL,
         PRIMARY KEY (room, id)
     ) STRICT, WITHOUT ROWID;
-"];
+",
+    // `what` is empty for the room itself, and `o` and its id for an object. `AUTOINCREMENT`, so that a number tells
+    // of how much this database has seen, even when the table is empty.
+    "
+    CREATE TABLE outbox (
+        seq INTEGER PRIMARY KEY AUTOINCREMENT,
+        room TEXT NOT NULL,
+        what TEXT NOT NULL,
+        UNIQUE (room, what)
+    ) STRICT;
+    CREATE TABLE meta (
+        name TEXT NOT NULL PRIMARY KEY,
+        value TEXT NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO meta (name, value) VALUES ('id', lower(hex(randomblob(16))));
+",
+];
 
 /// How long another program that looks into the database is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,11 +51,13 @@ const LOG_BYTES: i64 = 64 * 1024 * 1024;
 /// An open database of the newest format.
 pub(super) struct Database {
     connection: Connection,
+    /// Whether what changes is noted for a copy elsewhere.
+    has_outbox: bool,
 }
 
 impl Database {
     /// Opens, checks and if need be converts the database at `path`.
-    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+    pub(super) fn open(path: &Path, has_outbox: bool) -> Result<Self, OpenError> {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -48,14 +67,22 @@ impl Database {
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
         check(&connection)?;
         migrate(&mut connection)?;
-        Ok(Self { connection })
+        if !has_outbox {
+            outbox::leave(&connection)?;
+        }
+        Ok(Self { connection, has_outbox })
     }
 
     /// Begins a batch: what it does is there as a whole after [`Batch::commit`], or not at all.
     pub(super) fn batch(&mut self) -> Result<Batch<'_>, StoreError> {
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Deferred).map_err(store_error)?;
-        Ok(Batch { transaction })
+        Ok(Batch { transaction, has_outbox: self.has_outbox })
+    }
+
+    /// What tells this database from every other.
+    pub(super) fn id(&self) -> Result<String, OpenError> {
+        Ok(self.connection.query_row("SELECT value FROM meta WHERE name = 'id'", [], |row| row.get(0))?)
     }
 
     /// Moves the log's content into the database file.
@@ -72,6 +99,7 @@ impl Database {
 /// Several requests in one transaction.
 pub(super) struct Batch<'a> {
     transaction: Transaction<'a>,
+    has_outbox: bool,
 }
 
 impl Batch<'_> {
@@ -80,8 +108,16 @@ impl Batch<'_> {
         let savepoint = self.transaction.savepoint().map_err(store_error)?;
         for write in writes {
             apply(&savepoint, write)?;
+            if self.has_outbox {
+                outbox::note(&savepoint, write).map_err(store_error)?;
+            }
         }
         savepoint.commit().map_err(store_error)
+    }
+
+    /// The transaction, for what is done to the outbox.
+    pub(super) fn transaction(&self) -> &Transaction<'_> {
+        &self.transaction
     }
 
     /// Every room.
@@ -129,7 +165,7 @@ impl Batch<'_> {
 }
 
 /// SQLite's words without any value from a statement.
-fn store_error(error: rusqlite::Error) -> StoreError {
+pub(super) fn store_error(error: rusqlite::Error) -> StoreError {
     StoreError(error.to_string())
 }
 

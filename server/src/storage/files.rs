@@ -26,17 +26,17 @@ pub(super) struct Opened {
 }
 
 /// Opens the store in `directory`, which is made if absent.
-pub(super) fn open(directory: &Path) -> Result<Opened, OpenError> {
+pub(super) fn open(directory: &Path, has_outbox: bool) -> Result<Opened, OpenError> {
     let in_directory = |source| OpenError::Directory { directory: directory.to_owned(), source };
     fs::create_dir_all(directory).map_err(in_directory)?;
     let lock = lock(directory)?;
     let path = directory.join(DATABASE);
-    match Database::open(&path) {
+    match Database::open(&path, has_outbox) {
         Ok(database) => Ok(Opened { database, lock, corrupt_moved_to: None }),
         Err(OpenError::Sqlite(reason)) if is_corruption(&reason) => {
             let moved_to = move_aside(&path).map_err(in_directory)?;
             error!(%reason, moved_to = %moved_to.display(), "the database cannot be read; a new one is begun");
-            let database = Database::open(&path)?;
+            let database = Database::open(&path, has_outbox)?;
             Ok(Opened { database, lock, corrupt_moved_to: Some(moved_to) })
         }
         Err(error) => Err(error),
@@ -62,10 +62,14 @@ fn is_corruption(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
 }
 
-/// Moves a database and its companions, which may hold what can still be saved, out of the way.
-fn move_aside(path: &Path) -> io::Result<PathBuf> {
+/// Moves a database and its companions, which may hold what can still be saved, out of the way. Where it is then.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn move_aside(path: &Path) -> io::Result<PathBuf> {
     let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let beside = |end: &str| path.with_file_name(format!("{DATABASE}{end}"));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let beside = |end: &str| path.with_file_name(format!("{name}{end}"));
     let moved_to = beside(&format!(".corrupt-{unix_ms}"));
     // The companions go first: a new database must never find the log of an old one.
     for end in COMPANIONS {

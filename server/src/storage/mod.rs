@@ -6,6 +6,7 @@
 
 mod database;
 mod files;
+mod outbox;
 mod worker;
 
 use std::fmt;
@@ -16,8 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use engine::ports::{RoomStore, RoomWrite, StoreError, StoreFuture, StoredObject, StoredRoom};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
+pub(crate) use files::move_aside;
+pub use outbox::{Change, Changes, Found, OUTBOX_ROWS_MAX};
 use worker::{Answer, Request, Work};
 
 /// Requests that wait for the disk. Full: the next one fails at once; the engine tries a write again.
@@ -34,6 +37,7 @@ pub struct SqliteStore {
     queue: Option<mpsc::Sender<Work>>,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    id: String,
 }
 
 /// How a store is.
@@ -82,6 +86,8 @@ struct Shared {
     queued_bytes: AtomicUsize,
     last_error: Mutex<Option<String>>,
     corrupt_moved_to: Option<PathBuf>,
+    /// Counts the batches that have changed something.
+    changes: watch::Sender<u64>,
 }
 
 impl Shared {
@@ -97,7 +103,20 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`]
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
-        let opened = files::open(directory)?;
+        Self::open_as(directory, false)
+    }
+
+    /// The same, with an outbox: what changes is noted in the same transaction, so that it can be copied elsewhere.
+    ///
+    /// # Errors
+    /// [`OpenError`]
+    pub fn open_with_outbox(directory: &Path) -> Result<Self, OpenError> {
+        Self::open_as(directory, true)
+    }
+
+    fn open_as(directory: &Path, has_outbox: bool) -> Result<Self, OpenError> {
+        let opened = files::open(directory, has_outbox)?;
+        let id = opened.database.id()?;
         let shared = Arc::new(Shared { corrupt_moved_to: opened.corrupt_moved_to, ..Shared::default() });
         let (queue, work) = mpsc::channel(QUEUE_CAPACITY);
         let worker = worker::Worker::new(opened.database, opened.lock, work, shared.clone());
@@ -105,7 +124,7 @@ impl SqliteStore {
             .name("storage".into())
             .spawn(move || worker.run())
             .map_err(|source| OpenError::Directory { directory: directory.to_owned(), source })?;
-        Ok(Self { queue: Some(queue), shared, thread: Some(thread) })
+        Ok(Self { queue: Some(queue), shared, thread: Some(thread), id })
     }
 
     /// How the store is now.
@@ -117,6 +136,32 @@ impl SqliteStore {
             corrupt_moved_to: self.shared.corrupt_moved_to.clone(),
             queued: self.queue.as_ref().map_or(0, |queue| queue.max_capacity() - queue.capacity()),
         }
+    }
+
+    /// What tells this store's database from every other.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Counts the batches of changes that are on the disk; one is counted before its answers are given.
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
+    }
+
+    /// What the outbox holds after the number `after`, oldest first, `rows_max` at most.
+    pub fn changes(&self, after: u64, rows_max: usize) -> StoreFuture<Changes> {
+        self.ask(|answer| Request::Changes(after, rows_max, answer))
+    }
+
+    /// Takes everything up to the number `until` out of the outbox.
+    pub fn copied(&self, until: u64) -> StoreFuture<()> {
+        self.ask(|answer| Request::Copied(until, answer))
+    }
+
+    /// Takes what was found elsewhere, as far as it is missing here or newer, and not changed here since it was
+    /// copied last. How many rooms were new here.
+    pub fn merge(&self, found: Vec<Found>) -> StoreFuture<usize> {
+        self.ask(|answer| Request::Merge(found, answer))
     }
 
     /// Waits until everything asked for so far is on the disk.

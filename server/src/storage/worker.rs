@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{error, warn};
 
 use super::database::{Batch, Database};
+use super::outbox::{self, Changes, Found};
 use super::{BATCH_REQUESTS, Shared};
 
 /// Where the answer to a request goes.
@@ -28,6 +29,12 @@ pub(super) enum Request {
     Rooms(Answer<Vec<StoredRoom>>),
     Objects(String, Answer<Vec<StoredObject>>),
     Write(Vec<RoomWrite>, Answer<()>),
+    /// What has changed since a number, that many rows at most.
+    Changes(u64, usize, Answer<Changes>),
+    /// Everything up to a number is elsewhere too.
+    Copied(u64, Answer<()>),
+    /// What was found elsewhere.
+    Merge(Vec<Found>, Answer<usize>),
 }
 
 impl Request {
@@ -41,8 +48,9 @@ impl Request {
             RoomWrite::DeleteObject { room, id } => room.len() + id.len(),
         };
         match self {
-            Self::Rooms(_) => 0,
+            Self::Rooms(_) | Self::Changes(..) | Self::Copied(..) => 0,
             Self::Objects(room, _) => room.len(),
+            Self::Merge(found, _) => found.iter().map(Found::bytes).sum(),
             Self::Write(writes, _) => writes.iter().map(|write| of(write) + size_of::<RoomWrite>()).sum(),
         }
     }
@@ -53,6 +61,8 @@ enum Outcome {
     Rooms(Result<Vec<StoredRoom>, StoreError>),
     Objects(Result<Vec<StoredObject>, StoreError>),
     Write(Result<(), StoreError>),
+    Changes(Result<Changes, StoreError>),
+    Merge(Result<usize, StoreError>),
 }
 
 impl Outcome {
@@ -61,6 +71,8 @@ impl Outcome {
             Self::Rooms(result) => result.as_ref().err(),
             Self::Objects(result) => result.as_ref().err(),
             Self::Write(result) => result.as_ref().err(),
+            Self::Changes(result) => result.as_ref().err(),
+            Self::Merge(result) => result.as_ref().err(),
         }
     }
 }
@@ -138,6 +150,7 @@ impl Worker {
         }
         match together(&mut self.database, requests) {
             Ok(outcomes) => {
+                self.count_changes(requests);
                 for (request, outcome) in requests.drain(..).zip(outcomes) {
                     self.answer(request, outcome);
                 }
@@ -147,6 +160,7 @@ impl Worker {
                 for request in requests.drain(..) {
                     match together(&mut self.database, std::slice::from_ref(&request)) {
                         Ok(mut outcomes) => {
+                            self.count_changes(std::slice::from_ref(&request));
                             let outcome = outcomes.remove(0);
                             self.answer(request, outcome);
                         }
@@ -157,13 +171,24 @@ impl Worker {
         }
     }
 
+    /// Before the answers: whoever has one can tell from the count when the change is elsewhere too.
+    fn count_changes(&self, requests: &[Request]) {
+        if requests.iter().any(|request| matches!(request, Request::Write(..))) {
+            self.shared.changes.send_modify(|count| *count += 1);
+        }
+    }
+
     fn answer(&self, request: Request, outcome: Outcome) {
         self.note(outcome.error());
         // Whoever asked may be gone; what was asked for is done all the same.
         match (request, outcome) {
             (Request::Rooms(answer), Outcome::Rooms(result)) => drop(answer.send(result)),
             (Request::Objects(_, answer), Outcome::Objects(result)) => drop(answer.send(result)),
-            (Request::Write(_, answer), Outcome::Write(result)) => drop(answer.send(result)),
+            (Request::Write(_, answer) | Request::Copied(_, answer), Outcome::Write(result)) => {
+                drop(answer.send(result));
+            }
+            (Request::Changes(.., answer), Outcome::Changes(result)) => drop(answer.send(result)),
+            (Request::Merge(_, answer), Outcome::Merge(result)) => drop(answer.send(result)),
             _ => unreachable!("an outcome is of its request's kind"),
         }
     }
@@ -172,7 +197,9 @@ impl Worker {
         let outcome = match request {
             Request::Rooms(_) => Outcome::Rooms(Err(error)),
             Request::Objects(..) => Outcome::Objects(Err(error)),
-            Request::Write(..) => Outcome::Write(Err(error)),
+            Request::Write(..) | Request::Copied(..) => Outcome::Write(Err(error)),
+            Request::Changes(..) => Outcome::Changes(Err(error)),
+            Request::Merge(..) => Outcome::Merge(Err(error)),
         };
         self.answer(request, outcome);
     }
@@ -212,6 +239,11 @@ fn one(batch: &mut Batch<'_>, request: &Request) -> Outcome {
         Request::Rooms(_) => Outcome::Rooms(batch.rooms()),
         Request::Objects(room, _) => Outcome::Objects(batch.objects(room)),
         Request::Write(writes, _) => Outcome::Write(batch.write(writes)),
+        Request::Changes(after, rows_max, _) => {
+            Outcome::Changes(outbox::changes(batch.transaction(), *after, *rows_max))
+        }
+        Request::Copied(until, _) => Outcome::Write(outbox::forget(batch.transaction(), *until)),
+        Request::Merge(found, _) => Outcome::Merge(outbox::merge(batch.transaction(), found)),
     }
 }
 
@@ -229,7 +261,7 @@ mod tests {
     #[test]
     fn a_full_disk_fails_what_does_not_fit_and_passes() {
         let directory = tempfile::tempdir().unwrap();
-        let database = Database::open(&directory.path().join("rooms.db")).unwrap();
+        let database = Database::open(&directory.path().join("rooms.db"), false).unwrap();
         let lock = File::create(directory.path().join("lock")).unwrap();
         let (_queue, work) = mpsc::channel(1);
         let mut worker = Worker::new(database, lock, work, Arc::default());

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use engine::journal::{Journal, NoJournal};
@@ -20,6 +20,7 @@ use server::http::{Api, ApiParts};
 use server::journal::RoomJournal;
 use server::journal::folder::HOUR_MS;
 use server::journal::hours::{Hours, HoursSettings};
+use server::redis::{Redis, RedisConfig};
 use server::replay::Replays;
 use server::replay::sqlite::SqliteRecordings;
 use server::storage::SqliteStore;
@@ -33,6 +34,7 @@ pub(crate) struct Site {
     api: Api,
     pub(crate) engine: Engine,
     pub(crate) store: Arc<SqliteStore>,
+    pub(crate) redis: Option<Arc<Redis>>,
     _cores: Vec<Core>,
     _data: TempDir,
 }
@@ -100,7 +102,13 @@ impl Site {
             config.web_dir = None;
         }
         let mut registry = Registry::with_prefix("copresence");
-        let store = Arc::new(SqliteStore::open(&data.path().join("data")).unwrap());
+        let directory = data.path().join("data");
+        let store = Arc::new(SqliteStore::open_with_outbox(&directory).unwrap());
+        let redis = config.redis.clone().map(|nodes| {
+            let ttl = Duration::from_secs(3_600);
+            let settings = RedisConfig { nodes, directory, ttl, spool_bytes_max: u64::MAX };
+            Arc::new(Redis::start(settings, store.clone(), &mut registry).unwrap().0)
+        });
         let rooms = RoomDefaults {
             max_users_limit: config.max_users_per_room,
             tick_hz: config.tick_hz,
@@ -124,12 +132,13 @@ impl Site {
             config: Arc::new(config),
             registry: Arc::new(registry),
             store: store.clone(),
+            redis: redis.clone(),
             replays,
             journal: journal.clone(),
             workers,
             started: Instant::now(),
         });
-        Self { api, engine, store, _cores: cores, _data: data }
+        Self { api, engine, store, redis, _cores: cores, _data: data }
     }
 
     pub(crate) async fn send<B>(&self, request: Request<B>) -> Answer

@@ -97,6 +97,7 @@ impl Rig {
             config: Arc::new(config),
             registry: Arc::new(registry),
             store,
+            redis: None,
             journal: None,
             replays: replays.clone(),
             workers,

@@ -1,0 +1,128 @@
+//! Opening the spool, and putting a damaged one together anew.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use replay::RecordId;
+
+use crate::journal::backend::Entry;
+use crate::journal::salvage;
+use crate::journal::table::{Table, TableError};
+use crate::storage;
+
+/// The spool's file in `DATA_DIR`.
+pub const SPOOL: &str = "spool.db";
+
+/// What can be read of a damaged spool, as it was found.
+const FOUND: &str = "spool.db.found";
+
+/// The same in its order: the new spool, once the old one is out of the way.
+const NEW: &str = "spool.db.new";
+
+/// Bytes of what is read from a damaged spool that are written in one go.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// What SQLite keeps beside a file, by the ends of their names; nothing for the file itself.
+const PARTS: [&str; 3] = ["", "-wal", "-shm"];
+
+#[derive(Debug, thiserror::Error)]
+enum RepairError {
+    #[error(transparent)]
+    Table(#[from] TableError),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Opens the spool in `directory`. One that is damaged is moved aside, and a new one begun with what can be read of it.
+pub(super) fn open(directory: &Path) -> Result<Table, TableError> {
+    let path = directory.join(SPOOL);
+    // The old one had been moved aside when the process ended, so the new one was whole.
+    if !path.exists() && directory.join(NEW).exists() {
+        put_in_place(directory, &path);
+    }
+    match Table::open(&path) {
+        Err(error) if error.is_damage() => repair(directory, &error),
+        other => other,
+    }
+}
+
+/// Puts the spool together anew. Nobody has it open to write.
+pub(super) fn repair(directory: &Path, reason: &TableError) -> Result<Table, TableError> {
+    let path = directory.join(SPOOL);
+    let saved = save(directory, &path);
+    let moved = storage::move_aside(&path);
+    match (&saved, &moved) {
+        (Ok(kept), Ok(aside)) => {
+            tracing::error!(%reason, kept, moved_to = %aside.display(), "the spool was damaged");
+            put_in_place(directory, &path);
+        }
+        (Err(error), Ok(aside)) => {
+            tracing::error!(%reason, %error, moved_to = %aside.display(), "nothing of the spool could be saved");
+        }
+        (_, Err(error)) => tracing::error!(%reason, %error, "the spool is damaged and cannot be moved aside"),
+    }
+    let _ = remove(&directory.join(FOUND));
+    Table::open(&path)
+}
+
+fn put_in_place(directory: &Path, path: &Path) {
+    if let Err(error) = fs::rename(directory.join(NEW), path) {
+        tracing::error!(%error, "what was saved of the spool cannot be put in its place");
+    }
+}
+
+/// Writes what can be read of the file at `path` to the new one, each room's records in their order. How many.
+fn save(directory: &Path, path: &Path) -> Result<usize, RepairError> {
+    let (found_path, new_path) = (directory.join(FOUND), directory.join(NEW));
+    remove(&found_path)?;
+    remove(&new_path)?;
+    let mut found = Table::open(&found_path)?;
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    salvage::read(path, |entry| {
+        bytes += entry.payload.len() + size_of::<Entry>();
+        batch.push(entry);
+        if bytes >= BATCH_BYTES {
+            found.insert(&batch)?;
+            (batch, bytes) = (Vec::new(), 0);
+        }
+        Ok::<_, RepairError>(())
+    })?;
+    found.insert(&batch)?;
+    let mut new = Table::open(&new_path)?;
+    let mut kept = 0;
+    for room in found.rooms()? {
+        let mut from = RecordId::default();
+        loop {
+            let records = found.page(&room, from, u64::MAX, BATCH_BYTES)?.records;
+            let Some(last) = records.last() else { break };
+            from = last.id.next();
+            kept += records.len();
+            let entries: Vec<Entry> = records
+                .into_iter()
+                .map(|record| Entry {
+                    room: room.as_str().into(),
+                    id: record.id,
+                    kind: record.kind,
+                    payload: record.payload,
+                })
+                .collect();
+            new.insert(&entries)?;
+        }
+    }
+    new.checkpoint()?;
+    Ok(kept)
+}
+
+/// Removes a file and what SQLite keeps beside it.
+fn remove(path: &Path) -> io::Result<()> {
+    for part in PARTS {
+        let mut name = path.as_os_str().to_owned();
+        name.push(part);
+        match fs::remove_file(PathBuf::from(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,236 @@
+//! Recordings in Redis: one stream for each room and hour.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use redis::RedisResult;
+use replay::RecordId;
+
+use super::ShipError;
+use super::keys::{HOUR_MS, RECORDED, RoomKeys, hour_of};
+use super::link::Link;
+use super::queue::{Batch, Item};
+use super::status::{Dropped, Status};
+
+/// Records of one room in one hour. Full: the oldest are dropped, and counted.
+pub const STREAM_RECORDS_MAX: u64 = 1_000_000;
+
+/// Streams whose end is remembered. Full: all are looked up again.
+const STREAMS_KNOWN: usize = 16_384;
+
+/// Commands that are under way at once.
+const COMMANDS_MAX: usize = 64;
+
+/// Puts records behind the one that is expected to be the last, or nothing anywhere if another one is: then the server
+/// has lost some, or somebody else writes. So whatever becomes of an answer, and whatever server comes back, a stream is
+/// always a beginning of what was meant.
+///
+/// Keys: stream, its keyframes, the room's hours. Arguments: expected id, hour in ms, when the hour may go in s, when
+/// the list of hours may go in s, records at most, oldest hour to be listed, then id, kind and payload of each record.
+const APPEND: &str = "
+local found = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+local last = found and found[1] or '0-0'
+if last ~= ARGV[1] then return {0, last} end
+for i = 7, #ARGV, 3 do
+  redis.call('XADD', KEYS[1], ARGV[i], 'k', ARGV[i + 1], 'p', ARGV[i + 2])
+  if tonumber(ARGV[i + 1]) >= 3 then redis.pcall('XADD', KEYS[2], ARGV[i], 'k', ARGV[i + 1]) end
+end
+redis.call('EXPIREAT', KEYS[1], ARGV[3])
+redis.call('EXPIREAT', KEYS[2], ARGV[3])
+redis.call('ZADD', KEYS[3], ARGV[2], ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', '(' .. ARGV[6])
+redis.call('EXPIREAT', KEYS[3], ARGV[4])
+return {1, tostring(redis.call('XTRIM', KEYS[1], 'MAXLEN', '~', ARGV[5]))}
+";
+
+/// The last id of a stream.
+const LAST: &str = "
+local found = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1)[1]
+return found and found[1] or '0-0'
+";
+
+/// A room and the beginning of an hour.
+type StreamName = (Arc<str>, u64);
+
+/// What is known of the streams of one connection.
+#[derive(Debug)]
+pub(super) struct Streams {
+    ttl: Duration,
+    last: HashMap<StreamName, RecordId>,
+    /// Rows and poses that were never sent before are beyond these.
+    tried: Tried,
+}
+
+/// How far sending has ever come, whether or not an answer came back.
+#[derive(Debug, Clone, Copy, Default)]
+struct Tried {
+    row: i64,
+    pose: u64,
+}
+
+/// What goes to one stream.
+struct Group<'a> {
+    name: StreamName,
+    items: Vec<&'a Item>,
+}
+
+impl Streams {
+    /// `first_row` is the last one that an earlier process may have sent.
+    pub(super) fn new(ttl: Duration, first_row: i64) -> Self {
+        Self { ttl, last: HashMap::new(), tried: Tried { row: first_row, pose: 0 } }
+    }
+
+    /// Whatever was known may be otherwise: it is looked up again.
+    pub(super) fn forget(&mut self) {
+        self.last.clear();
+    }
+
+    /// The spool is another one: what it has up to that row may have been sent before.
+    pub(super) fn forget_rows(&mut self, head: i64) {
+        self.tried.row = head;
+    }
+
+    /// Puts the records of `batch` where they belong, except for those that are there. How many were not.
+    pub(super) async fn append(
+        &mut self,
+        link: &Link,
+        batch: &Batch,
+        now_ms: u64,
+        status: &Status,
+    ) -> Result<u64, ShipError> {
+        let groups = group(batch);
+        self.look_up(link, &groups).await?;
+        let mut sent = 0;
+        for groups in groups.chunks(COMMANDS_MAX) {
+            let mut commands = Vec::new();
+            for group in groups {
+                let last = self.last.get(&group.name).copied().unwrap_or_default();
+                let missing = self.missing(group, last, status);
+                if let Some(item) = missing.last() {
+                    sent += missing.len() as u64;
+                    let newest = item.entry.id;
+                    commands.push(self.command(link.clone(), &group.name, last, newest, &missing, now_ms));
+                }
+            }
+            self.tried.row = self.tried.row.max(batch.until);
+            self.tried.pose = self.tried.pose.max(batch.last_pose());
+            for (name, newest, trimmed) in try_join_all(commands).await? {
+                status.count_dropped(Dropped::StreamFull, trimmed);
+                self.last.insert(name, newest);
+            }
+        }
+        Ok(sent)
+    }
+
+    /// What comes after `last`. What does not is there already, unless it was never sent.
+    fn missing<'a>(&self, group: &Group<'a>, last: RecordId, status: &Status) -> Vec<&'a Item> {
+        let (mut missing, mut late_poses, mut conflicts) = (Vec::with_capacity(group.items.len()), 0, 0);
+        let mut newest = last;
+        for item in &group.items {
+            if item.entry.id > newest {
+                newest = item.entry.id;
+                missing.push(*item);
+            } else if item.is_pose() {
+                late_poses += u64::from(item.number() > self.tried.pose);
+            } else {
+                conflicts += u64::from(item.row > self.tried.row);
+            }
+        }
+        status.count_dropped(Dropped::TooLate, late_poses);
+        status.count_dropped(Dropped::Conflict, conflicts);
+        if conflicts > 0 {
+            tracing::error!(conflicts, "Redis has later records of a room: another server writes there");
+        }
+        missing
+    }
+
+    fn command(
+        &self,
+        mut link: Link,
+        name: &StreamName,
+        last: RecordId,
+        newest: RecordId,
+        items: &[&Item],
+        now_ms: u64,
+    ) -> impl Future<Output = Result<(StreamName, RecordId, u64), ShipError>> + use<> {
+        let (keys, hour, ttl_s) = (RoomKeys::of(&name.0), name.1, self.ttl.as_secs());
+        let oldest = hour_of(now_ms.saturating_sub(self.ttl.as_millis() as u64));
+        let mut command = redis::cmd("EVAL");
+        command.arg(APPEND).arg(3).arg(keys.stream(hour)).arg(keys.keyframes(hour)).arg(keys.hours());
+        command.arg(last.to_string()).arg(hour).arg((hour + HOUR_MS) / 1000 + ttl_s);
+        command.arg((now_ms + HOUR_MS) / 1000 + ttl_s).arg(STREAM_RECORDS_MAX).arg(oldest);
+        for item in items {
+            let entry = &item.entry;
+            command.arg(entry.id.to_string()).arg(entry.kind as u8).arg(&*entry.payload);
+        }
+        let name = name.clone();
+        async move {
+            let (done, answer): (i64, String) = command.query_async(&mut link).await?;
+            if done == 0 {
+                return Err(ShipError::Changed);
+            }
+            Ok((name, newest, answer.parse().unwrap_or(0)))
+        }
+    }
+
+    /// Finds out how far those streams reach that are not known yet, and lists their rooms.
+    async fn look_up(&mut self, link: &Link, groups: &[Group<'_>]) -> Result<(), ShipError> {
+        if self.last.len() >= STREAMS_KNOWN {
+            self.forget();
+        }
+        let unknown: Vec<&StreamName> =
+            groups.iter().map(|group| &group.name).filter(|name| !self.last.contains_key(*name)).collect();
+        for names in unknown.chunks(COMMANDS_MAX) {
+            let ids = try_join_all(names.iter().map(|name| last_id(link.clone(), name))).await?;
+            for (name, id) in names.iter().zip(ids) {
+                self.last.insert((*name).clone(), id);
+            }
+            let mut listing = redis::cmd("ZADD");
+            listing.arg(RECORDED);
+            for (room, hour) in names {
+                listing.arg(*hour).arg(&**room);
+            }
+            listing.query_async::<()>(&mut link.clone()).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes rooms whose recordings are all gone out of the list.
+    pub(super) async fn tidy_list(&self, link: &Link, now_ms: u64) -> Result<(), ShipError> {
+        let oldest = hour_of(now_ms.saturating_sub(self.ttl.as_millis() as u64));
+        let mut command = redis::cmd("ZREMRANGEBYSCORE");
+        command.arg(RECORDED).arg("-inf").arg(format!("({oldest}"));
+        Ok(command.query_async::<()>(&mut link.clone()).await?)
+    }
+}
+
+fn group(batch: &Batch) -> Vec<Group<'_>> {
+    let mut places: HashMap<(&str, u64), usize> = HashMap::new();
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    for item in &batch.items {
+        let hour = hour_of(item.entry.id.ms);
+        let place = *places.entry((&item.entry.room, hour)).or_insert_with(|| {
+            groups.push(Group { name: (item.entry.room.clone(), hour), items: Vec::new() });
+            groups.len() - 1
+        });
+        groups[place].items.push(item);
+    }
+    for group in &mut groups {
+        group.items.sort_by_key(|item| item.entry.id);
+    }
+    groups
+}
+
+fn last_id(
+    mut link: Link,
+    (room, hour): &StreamName,
+) -> impl Future<Output = Result<RecordId, ShipError>> + use<> {
+    let mut command = redis::cmd("EVAL");
+    command.arg(LAST).arg(1).arg(RoomKeys::of(room).stream(*hour));
+    async move {
+        let id: RedisResult<String> = command.query_async(&mut link).await;
+        id?.parse().map_err(|_| ShipError::Foreign("the id of a record"))
+    }
+}

@@ -1,0 +1,227 @@
+//! Redis away, in every way that it can be.
+
+use replay::RecordKind::{Event, Keyframe, Poses};
+use server::journal::backend::Backend as _;
+use server::journal::table::Table;
+use server::redis::{KEPT_AFTER_SHIPPING, SPOOL};
+
+use crate::ids_in;
+use crate::programs::RedisServer;
+use crate::site::{Site, now_ms, object, until};
+
+#[tokio::test]
+async fn refused_at_the_start() {
+    let mut server = RedisServer::stopped(&[]);
+    let mut site = Site::start(&server.url()).await;
+    let health = site.health();
+    assert!(!health.connected && health.away_since_ms.is_some() && health.last_error.is_some(), "{health:?}");
+    site.make_room("a").await;
+    site.put("a", object("1", 1)).await;
+    for _ in 0..100 {
+        site.write("a", &[Event, Poses, Keyframe]);
+    }
+    assert_eq!(site.health().waiting_records, 200);
+    site.read(|recordings| server::replay::recordings::Recordings::span(recordings, "a")).await.unwrap_err();
+    server.restart();
+    site.settled().await;
+    site.check(|room| Some(ids_in(&server, room))).await;
+    assert_eq!(site.recording("a").await.len(), 300, "poses have waited, too");
+    assert_eq!(site.health().away_since_ms, None);
+    let value: String = server.command(&["HGET", &server::redis::RoomKeys::of("a").objects(), "1"]);
+    assert!(value.contains("1.50000000000000000001"), "{value}");
+}
+
+#[tokio::test]
+async fn away_over_a_restart_of_the_server() {
+    let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut site = Site::start(&server.url()).await;
+    site.write("a", &[Keyframe, Event, Event]);
+    site.settled().await;
+    server.kill();
+    site.away().await;
+    site.write("a", &[Event, Event, Poses]);
+    let mut site = site.restarted(&server.url()).await;
+    let last = site.backend.last_id("a").unwrap().unwrap();
+    assert!(last >= site.reliable["a"].last().unwrap().0);
+    site.write("a", &[Event]);
+    server.restart();
+    site.settled().await;
+    site.check(|room| Some(ids_in(&server, room))).await;
+}
+
+#[tokio::test]
+async fn killed_in_the_middle_of_writing() {
+    let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut site = Site::start(&server.url()).await;
+    site.make_room("a").await;
+    for round in 1..=5 {
+        for _ in 0..200 {
+            site.write("a", &[Event, Poses]);
+            site.write("b", &[Event]);
+            tokio::task::yield_now().await;
+        }
+        // In the midst of it: most of this is still on its way.
+        server.kill();
+        site.put("a", object("1", round)).await;
+        site.put("a", object(&format!("of round {round}"), 1)).await;
+        site.write("a", &[Event]);
+        site.away().await;
+        site.write("b", &[Event]);
+        server.restart();
+    }
+    site.settled().await;
+    site.check(|room| Some(ids_in(&server, room))).await;
+    let count: usize = server.command(&["HLEN", &server::redis::RoomKeys::of("a").objects()]);
+    assert_eq!(count, 6);
+    assert_eq!(site.health().dropped, 0);
+}
+
+#[tokio::test]
+async fn restarted_empty() {
+    let mut server = RedisServer::start(&[]);
+    let mut site = Site::start(&server.url()).await;
+    site.make_room("a").await;
+    site.put("a", object("1", 3)).await;
+    for _ in 0..500 {
+        site.write("a", &[Event]);
+        site.write("b", &[Event, Poses]);
+    }
+    site.settled().await;
+    site.backend.tend(now_ms());
+    server.kill();
+    server.restart();
+    assert_eq!(server.command::<usize>(&["DBSIZE"]), 0);
+    site.write("b", &[Event]);
+    until(
+        || "both rooms are back".to_owned(),
+        || ids_in(&server, "a").len() + ids_in(&server, "b").len() == 1_001,
+    )
+    .await;
+    site.settled().await;
+    site.check(|room| Some(ids_in(&server, room))).await;
+    let objects: Vec<String> = server.command(&["HKEYS", &server::redis::RoomKeys::of("a").objects()]);
+    assert_eq!(objects, ["1"]);
+}
+
+#[tokio::test]
+async fn back_empty_after_a_long_time() {
+    let mut server = RedisServer::start(&[]);
+    let mut site = Site::start(&server.url()).await;
+    site.write("a", &[Event; 100]);
+    site.settled().await;
+    let kept_ms = KEPT_AFTER_SHIPPING.as_millis() as u64;
+    site.backend.tend(now_ms());
+    server.kill();
+    site.away().await;
+    for later in 1..=3 {
+        site.backend.tend(now_ms() + later * kept_ms);
+    }
+    site.write("a", &[Event]);
+    server.restart();
+    site.settled().await;
+    site.check(|room| Some(ids_in(&server, room))).await;
+
+    // Now that Redis has it, it goes in time.
+    let rows = |site: &Site| Table::open_to_read(&site.directory.path().join(SPOOL)).unwrap().rows().unwrap();
+    assert_eq!(rows(&site), Some((1, 101)));
+    site.backend.tend(now_ms() + 4 * kept_ms);
+    site.backend.tend(now_ms() + 6 * kept_ms);
+    assert_eq!(rows(&site), Some((101, 101)), "the newest stays, so that numbers only grow");
+    site.check(|room| Some(ids_in(&server, room))).await;
+}
+
+#[tokio::test]
+async fn emptied_by_somebody_else() {
+    let server = RedisServer::start(&[]);
+    let mut site = Site::start(&server.url()).await;
+    site.make_room("a").await;
+    site.put("a", object("1", 3)).await;
+    site.write("a", &[Event, Poses, Event]);
+    site.settled().await;
+    server.command::<()>(&["FLUSHALL"]);
+    // Nobody writes to the room any more: that it is gone has to be found out.
+    until(|| "the recording is back".to_owned(), || ids_in(&server, "a").len() == 2).await;
+    until(
+        || "the object is back".to_owned(),
+        || server.command::<usize>(&["HLEN", &server::redis::RoomKeys::of("a").objects()]) == 1,
+    )
+    .await;
+    site.settled().await;
+    site.check(|room| Some(ids_in(&server, room))).await;
+}
+
+#[tokio::test]
+async fn restarted_as_it_was_before() {
+    let mut server = RedisServer::start(&["--dbfilename", "dump.rdb"]);
+    let mut site = Site::start(&server.url()).await;
+    site.make_room("a").await;
+    site.put("a", object("deleted later", 1)).await;
+    site.put("a", object("changed later", 1)).await;
+    for _ in 0..100 {
+        site.write("a", &[Event, Poses]);
+    }
+    site.settled().await;
+    server.command::<()>(&["SAVE"]);
+    site.delete("a", "deleted later").await;
+    site.put("a", object("changed later", 2)).await;
+    for _ in 0..100 {
+        site.write("a", &[Event, Poses]);
+    }
+    site.settled().await;
+    // What is forgotten in the outbox can only be found by a comparison.
+    site.sqlite.copied(u64::MAX / 2).await.unwrap();
+    server.kill();
+    site.away().await;
+    server.restart();
+    site.settled().await;
+    site.check(|room| Some(ids_in(&server, room))).await;
+    let key = server::redis::RoomKeys::of("a").objects();
+    until(
+        || "the object that was deleted is gone".to_owned(),
+        || server.command::<Vec<String>>(&["HKEYS", &key]) == ["changed later"],
+    )
+    .await;
+    assert!(server.command::<String>(&["HGET", &key, "changed later"]).contains(r#""version":2"#));
+    assert_eq!(site.objects("a").await, [object("changed later", 2)], "nothing came back here");
+}
+
+#[tokio::test]
+async fn paused_and_going_on() {
+    let server = RedisServer::start(&[]);
+    let mut site = Site::start(&server.url()).await;
+    site.make_room("a").await;
+    for round in 1..=2 {
+        server.pause();
+        for _ in 0..100 {
+            site.write("a", &[Event, Poses]);
+        }
+        site.put("a", object("1", round)).await;
+        site.away().await;
+        for _ in 0..100 {
+            site.write("a", &[Event]);
+        }
+        server.go_on();
+        site.settled().await;
+    }
+    site.check(|room| Some(ids_in(&server, room))).await;
+    assert_eq!(site.health().dropped, 0);
+}
+
+#[tokio::test]
+async fn full_and_then_larger() {
+    let server = RedisServer::start(&["--maxmemory", "4mb", "--maxmemory-policy", "noeviction"]);
+    let mut site = Site::start(&server.url()).await;
+    site.make_room("a").await;
+    while site.health().connected {
+        let entries = [(); 20].map(|()| site.entry("a", Event, 10_000));
+        site.backend.write(&entries).unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert!(site.health().last_error.unwrap().contains("OOM"));
+    site.put("a", object("1", 1)).await;
+    // It can still be read, and what it lacks is here.
+    site.check(|_| None).await;
+    server.command::<()>(&["CONFIG", "SET", "maxmemory", "0"]);
+    site.settled().await;
+    site.check(|room| Some(ids_in(&server, room))).await;
+}
