@@ -138,3 +138,65 @@ fn delete(id: &str) -> Option<Step> {
     let id = object_id(&serde_json::from_str(&payload).ok()?).ok()??;
     Some(Step::DeleteObject { id, packet: Outgoing::event_raw("object-deleted", &payload) })
 }
+
+#[cfg(test)]
+mod tests {
+    use replay::Who;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn moment(action: Action) -> Moment {
+        let what = What::Event { member: MemberId(1), who: Arc::new(Who::new("u", "mine")), action };
+        Moment { at_ms: 1, what }
+    }
+
+    fn play(world: &mut World, action: Action, viewer: &str) -> Option<Step> {
+        let moment = moment(action);
+        world.apply(&moment);
+        of_moment(&moment, world, &Disguise::of(&viewer.into()))
+    }
+
+    #[test]
+    fn who_was_there_itself_is_not_taken_for_its_ghost() {
+        for (viewer, seen) in [("mine", "past-mine"), ("another", "mine")] {
+            let mut world = World::default();
+            let user = r#"{"id":"u","socketId":"mine","username":"Ada","hat":true,"slot":7,"position":{"x":1,"y":2,"z":3}}"#;
+            let Some(Step::Enter { user, profile, pose, .. }) =
+                play(&mut world, Action::Join { user: user.into() }, viewer)
+            else {
+                panic!("nobody comes")
+            };
+            assert_eq!((&*user.id, &*user.socket_id, &*user.username), ("u", seen, "Ada"));
+            assert_eq!(serde_json::to_string(&profile).unwrap(), r#"{"hat":true}"#);
+            assert_eq!(pose.head.position, [1.0, 2.0, 3.0]);
+            let message = r#"{"type":"x","data":{"socketId":"mine"},"from":"u","socketId":"mine"}"#;
+            let action = Action::Message { message: message.into(), attachments: Vec::new() };
+            let Some(Step::Tell(packet)) = play(&mut world, action, viewer) else {
+                panic!("nothing is said")
+            };
+            let told: Value = serde_json::from_str(&packet.text()[1..]).unwrap();
+            assert_eq!((&told[1]["socketId"], &told[1]["data"]["socketId"]), (&seen.into(), &"mine".into()));
+        }
+    }
+
+    #[test]
+    fn what_no_client_could_read_is_left_out() {
+        let mut world = World::default();
+        let said = |message: &str, attachments| Action::Message { message: message.into(), attachments };
+        for action in [
+            Action::Join { user: "{}".into() },
+            Action::ObjectCreate { object: "[".into(), version: 1 },
+            Action::ObjectCreate { object: r#"{"id":{}}"#.into(), version: 1 },
+            Action::ObjectUpdate { update: r#"{"id":"nowhere","version":2}"#.into() },
+            Action::ObjectDelete { id: "\"".into() },
+            Action::UserUpdate { update: "x".into() },
+            said("{", Vec::new()),
+            said(r#"{"data":{"_placeholder":true,"num":1}}"#, vec![bytes::Bytes::new()]),
+            said("{}", vec![bytes::Bytes::new(); MAX_ATTACHMENTS + 1]),
+        ] {
+            let step = play(&mut world, action.clone(), "viewer");
+            assert!(step.is_none(), "{action:?}: {step:?}");
+        }
+    }
+}
