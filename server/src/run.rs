@@ -145,21 +145,31 @@ pub fn run(config: Config) -> Result<(), RunError> {
         };
         tracing::info!(signal, "asked to end");
         let end = drain::drain(&engine, &config).await;
-        let closing = async {
-            if let Some(journal) = journal {
-                journal.close(drain::closed_by(end)).await;
-            }
-        };
-        drain::close_journal(closing, end).await;
-        if let Some(redis) = &redis {
-            // What is not there by then stays on the disk, which needs its own time to close.
-            let _ = tokio::time::timeout_at(drain::closed_by(end).into(), redis.close()).await;
-        }
-        drain::close_store(store.close(), end).await;
+        close(journal.as_deref(), redis.as_deref(), &store, end).await;
         Ok::<_, RunError>(())
     })?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Brings what is written down to where it is kept, each before what it is kept by.
+async fn close(
+    journal: Option<&RoomJournal>,
+    redis: Option<&Redis>,
+    store: &SqliteStore,
+    end: tokio::time::Instant,
+) {
+    let closing = async {
+        if let Some(journal) = journal {
+            journal.close(drain::closed_by(end)).await;
+        }
+    };
+    drain::close_journal(closing, end).await;
+    if let Some(redis) = redis {
+        // What is not there by then stays on the disk, which needs its own time to close.
+        let _ = tokio::time::timeout_at(drain::closed_by(end).into(), redis.close()).await;
+    }
+    drain::close_store(store.close(), end).await;
 }
 
 /// Where rooms and what happens in them are kept.

@@ -4,6 +4,7 @@
 //! ids finds those of one room. Every row has a checksum, because SQLite has none.
 
 mod format;
+mod page;
 mod rows;
 mod seal;
 
@@ -12,8 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use replay::{RecordId, RecordKind, StoredRecord};
+use replay::{RecordId, StoredRecord};
 use rusqlite::config::DbConfig;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
@@ -22,6 +22,7 @@ use super::backend::Entry;
 use format::{check_ends, check_format, check_log, corrupt, damage, migrate, read_id, read_record, signed};
 
 pub(super) use format::checksum;
+pub use page::{Page, PageEnd};
 
 /// How long another program that looks into the file is waited for.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,28 +41,6 @@ const ROOMS_KNOWN: usize = 4_096;
 pub struct Table {
     connection: Connection,
     numbers: HashMap<Arc<str>, i64>,
-}
-
-/// A part of a room's records.
-#[derive(Debug)]
-pub struct Page {
-    /// In the order of their ids.
-    pub records: Vec<StoredRecord>,
-    /// Records among them that cannot be read any more. They have no payload, which is damage to every decoder.
-    pub damaged: usize,
-    /// Why it has no more.
-    pub end: PageEnd,
-}
-
-/// Why a page ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PageEnd {
-    /// There are no more in the file.
-    Last,
-    /// The next one does not fit.
-    Full,
-    /// What follows cannot be found, because the file is damaged.
-    Damage,
 }
 
 /// Why a table cannot be used.
@@ -203,56 +182,6 @@ impl Table {
     pub fn span(&self, room: &str) -> Result<Option<(RecordId, RecordId)>, TableError> {
         let Some(first) = self.id_at_end(room, "ASC")? else { return Ok(None) };
         Ok(Some((first, self.last_id(room)?.unwrap_or(first))))
-    }
-
-    /// The room's records from `from` on, in the order of their ids, none later than `until_ms`: as many as fit into
-    /// about `bytes_max` bytes, and at least one if there is one. What is damaged comes
-    /// without its payload, and is counted.
-    ///
-    /// # Errors
-    /// [`TableError`]; if it is damage, what could be read before it comes first, as a page of its own.
-    pub fn page(
-        &self,
-        room: &str,
-        from: RecordId,
-        until_ms: u64,
-        bytes_max: usize,
-    ) -> Result<Page, TableError> {
-        let mut page = Page { records: Vec::new(), damaged: 0, end: PageEnd::Last };
-        let Some(number) = self.number(room)? else { return Ok(page) };
-        let mut ids = self.connection.prepare_cached(
-            "SELECT row, ms, seq FROM records INDEXED BY ids
-             WHERE room = ?1 AND (ms, seq) >= (?2, ?3) AND ms <= ?4 ORDER BY ms, seq",
-        )?;
-        let mut found = ids.query(params![number, signed(from.ms), from.seq, signed(until_ms)])?;
-        let mut bytes = 0;
-        loop {
-            let (row, id) = match found.next() {
-                Ok(Some(found)) => (found.get(0)?, read_id(found, 1)?),
-                Ok(None) => return Ok(page),
-                Err(error) => {
-                    let error = TableError::from(error);
-                    if page.records.is_empty() || !error.is_damage() {
-                        return Err(error);
-                    }
-                    return Ok(Page { end: PageEnd::Damage, ..page });
-                }
-            };
-            match self.record(room, number, row, id)? {
-                Some(record) => {
-                    bytes += record.payload.len();
-                    if bytes > bytes_max && !page.records.is_empty() {
-                        return Ok(Page { end: PageEnd::Full, ..page });
-                    }
-                    page.records.push(record);
-                }
-                None => {
-                    page.damaged += 1;
-                    // Whoever tells of the room is to tell that something is missing here.
-                    page.records.push(StoredRecord { id, kind: RecordKind::Poses, payload: Bytes::new() });
-                }
-            }
-        }
     }
 
     /// The room's newest readable keyframe, of either kind, whose id is not later than `at_ms`.
