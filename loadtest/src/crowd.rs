@@ -1,7 +1,7 @@
 //! Who is in which room, and where they all are.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use crate::stamp::SENDERS_MAX;
 
@@ -76,6 +76,8 @@ pub(crate) struct Board {
     slots: Arc<[AtomicU16]>,
     /// By user: the bits of x and z as float32.
     places: Arc<[AtomicU64]>,
+    /// How many are in.
+    entered: Arc<AtomicU32>,
 }
 
 impl Board {
@@ -85,7 +87,18 @@ impl Board {
         Self {
             slots: (0..slots).map(|_| AtomicU16::new(0)).collect(),
             places: (0..crowd.users).map(|_| AtomicU64::new(0)).collect(),
+            entered: Arc::default(),
         }
+    }
+
+    /// Notes that one more is in.
+    pub(crate) fn enter(&self) {
+        self.entered.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many are in.
+    pub(crate) fn entered(&self) -> u32 {
+        self.entered.load(Ordering::Relaxed)
     }
 
     /// Notes that `slot` of `room` is the user `index`.

@@ -3,15 +3,16 @@
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_TYPE, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_tungstenite::tungstenite::handshake::{client::generate_key, derive_accept_key};
 
 use crate::colyseus::{MATCHMAKE_BODY, ROOM, Seat, matchmake_path};
@@ -19,6 +20,10 @@ use crate::options::RoomOptions;
 
 /// The longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
+/// The longest body that a poll may bring, in bytes: a room of thousands tells of all its members at once.
+const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// The longest recording, or other text, that is read as a whole, in bytes.
+const RECORDING_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// A server to be measured.
 #[derive(Debug, Clone)]
@@ -80,6 +85,21 @@ impl Target {
         Ok(())
     }
 
+    /// What the server says at `path`; with `token`, as whoever that is. With `accept`, in that form.
+    ///
+    /// # Errors
+    /// If it does not answer.
+    pub(crate) async fn get(&self, path: &str, token: Option<&str>, accept: Option<&str>) -> Result<Answer> {
+        let mut request = Request::get(path).header(HOST, self.authority());
+        if let Some(token) = token {
+            request = request.header(AUTHORIZATION, format!("Bearer {token}"));
+        }
+        if let Some(accept) = accept {
+            request = request.header(ACCEPT, accept);
+        }
+        Answer::read(self.send(request.body(Full::default())?).await?, RECORDING_BYTES_MAX).await
+    }
+
     async fn post(&self, path: &str, token: Option<&str>, body: String) -> Result<(StatusCode, Bytes)> {
         let mut request =
             Request::post(path).header(HOST, self.authority()).header(CONTENT_TYPE, "application/json");
@@ -87,10 +107,19 @@ impl Target {
             request = request.header(AUTHORIZATION, format!("Bearer {token}"));
         }
         let response = self.send(request.body(Full::from(body))?).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| anyhow::anyhow!("the answer to {path} broke off: {error}"))?;
-        Ok((status, body.to_bytes()))
+        let answer = Answer::read(response, ANSWER_BYTES_MAX).await.with_context(|| path.to_owned())?;
+        Ok((answer.status, answer.body))
+    }
+
+    /// A connection for one request after the other.
+    ///
+    /// # Errors
+    /// If there is none to be had.
+    pub(crate) async fn connect(&self) -> Result<Requests> {
+        let stream = self.connect_tcp(None).await?;
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::task::spawn_local(connection);
+        Ok(Requests { sender, authority: self.authority() })
     }
 
     /// Asks Colyseus for a seat in the room.
@@ -112,6 +141,24 @@ impl Target {
     /// # Errors
     /// If the server does not switch protocols.
     pub(crate) async fn open_websocket(&self, path: &str) -> Result<(TcpStream, Bytes)> {
+        let stream = self.connect_tcp(None).await?;
+        self.upgrade(stream, path).await
+    }
+
+    /// The same, but that the kernel takes no more than about `buffer_bytes` that nobody reads.
+    ///
+    /// # Errors
+    /// If the server does not switch protocols.
+    pub(crate) async fn open_small_websocket(
+        &self,
+        path: &str,
+        buffer_bytes: u32,
+    ) -> Result<(TcpStream, Bytes)> {
+        let stream = self.connect_tcp(Some(buffer_bytes)).await?;
+        self.upgrade(stream, path).await
+    }
+
+    async fn upgrade(&self, stream: TcpStream, path: &str) -> Result<(TcpStream, Bytes)> {
         let key = generate_key();
         let request = Request::get(path)
             .header(HOST, self.authority())
@@ -120,7 +167,7 @@ impl Target {
             .header(SEC_WEBSOCKET_VERSION, "13")
             .header(SEC_WEBSOCKET_KEY, &key)
             .body(Full::default())?;
-        let response = self.send(request).await?;
+        let response = send_on(stream, request).await?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             bail!("the WebSocket handshake answered {}", response.status());
         }
@@ -134,17 +181,96 @@ impl Target {
     }
 
     /// Sends one request on a connection of its own. Needs a `LocalSet`, on which the connection runs.
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<hyper::body::Incoming>> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.context("cannot connect")?;
-        stream.set_nodelay(true)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Its errors reach the request too.
-        tokio::task::spawn_local(connection.with_upgrades());
-        sender.send_request(request).await.context("no answer")
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
+        send_on(self.connect_tcp(None).await?, request).await
+    }
+
+    /// A TCP connection. `buffer_bytes` is about how much the kernel takes that nobody reads; its own choice if absent.
+    async fn connect_tcp(&self, buffer_bytes: Option<u32>) -> Result<TcpStream> {
+        let addresses = tokio::net::lookup_host((self.host.as_str(), self.port)).await;
+        let mut outcome = Err(anyhow::anyhow!("{} has no address", self.host));
+        for address in addresses.context("cannot connect")? {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            if let Some(bytes) = buffer_bytes {
+                // Only before it connects does this limit the window.
+                socket.set_recv_buffer_size(bytes)?;
+            }
+            match socket.connect(address).await {
+                Ok(stream) => {
+                    stream.set_nodelay(true)?;
+                    return Ok(stream);
+                }
+                Err(error) => outcome = Err(error.into()),
+            }
+        }
+        outcome.context("cannot connect")
     }
 
     fn authority(&self) -> String {
         format!("{}:{}", self.host, self.port)
+    }
+}
+
+async fn send_on(stream: TcpStream, request: Request<Full<Bytes>>) -> Result<Response<Incoming>> {
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    // Its errors reach the request too.
+    tokio::task::spawn_local(connection.with_upgrades());
+    sender.send_request(request).await.context("no answer")
+}
+
+/// One answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Bytes,
+    /// Bytes of all of it, as they are on the wire if the body's length stands in a header.
+    pub(crate) wire_bytes: usize,
+}
+
+impl Answer {
+    async fn read(response: Response<Incoming>, bytes_max: usize) -> Result<Self> {
+        /// `HTTP/1.1 200 OK`, and the ends of that line and of the headers.
+        const FIRST_AND_LAST_LINE_BYTES: usize = 19;
+        let status = response.status();
+        let headers: usize =
+            response.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        let body = Limited::new(response.into_body(), bytes_max).collect().await;
+        let body = body.map_err(|error| anyhow::anyhow!("the answer broke off: {error}"))?.to_bytes();
+        Ok(Self { status, wire_bytes: FIRST_AND_LAST_LINE_BYTES + headers + body.len(), body })
+    }
+}
+
+/// A connection for one request after the other.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    sender: http1::SendRequest<Full<Bytes>>,
+    authority: String,
+}
+
+impl Requests {
+    /// Asks for `path`.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub(crate) async fn get(&mut self, path: &str) -> Result<Answer> {
+        let request = Request::get(path).header(HOST, &self.authority).body(Full::default())?;
+        self.send(request).await
+    }
+
+    /// Sends `body` to `path` as text.
+    ///
+    /// # Errors
+    /// If there is no answer.
+    pub(crate) async fn post(&mut self, path: &str, body: Vec<u8>) -> Result<Answer> {
+        let request = Request::post(path)
+            .header(HOST, &self.authority)
+            .header(CONTENT_TYPE, "text/plain;charset=UTF-8");
+        self.send(request.body(Full::from(body))?).await
+    }
+
+    async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer> {
+        self.sender.ready().await.context("the connection is closed")?;
+        Answer::read(self.sender.send_request(request).await.context("no answer")?, BODY_BYTES_MAX).await
     }
 }
 

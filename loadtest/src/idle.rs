@@ -9,13 +9,14 @@ use serde::Serialize;
 
 use crate::crowd::{Board, Crowd};
 use crate::http::Target;
-use crate::options::{Encoding, IdleOptions, Protocol, RoomOptions};
+use crate::options::{Encoding, IdleOptions, Protocol, RoomOptions, Transport};
 use crate::process::Process;
 use crate::session::Stage;
-use crate::steady::{Workers, log_in};
+use crate::steady::log_in;
 use crate::tally::Reasons;
 use crate::walk::SIDE_M;
 use crate::worker::Plan;
+use crate::workers::Workers;
 
 /// How many share a room when they join.
 const ROOM_USERS: u32 = 50;
@@ -44,14 +45,16 @@ pub(crate) fn run(options: &IdleOptions) -> Result<IdleReport> {
     let room_prefix = format!("idle-{:08x}", rand::random::<u32>());
     let crowd = Crowd { users, rooms, room_prefix, judges: 0 };
     let rooms = join.then(RoomOptions::default);
-    let tokens = log_in(&target, auth, &crowd, rooms.as_ref())?;
+    let tokens = log_in(&target, auth, &crowd, rooms.as_ref(), 0)?;
     let stage = if join { Stage::Joined } else { Stage::Connected };
     let board = Board::new(&crowd, false);
     let plan = Plan {
         target,
         tokens,
         protocol: Protocol::Socketio,
+        transport: Transport::Websocket,
         encoding: Encoding::Json,
+        asks_each: None,
         crowd,
         board,
         stage,

@@ -12,10 +12,16 @@ mod binary;
 mod colyseus;
 mod compare;
 mod crowd;
+mod figures;
 mod http;
 mod idle;
+mod live;
+mod meter;
+mod objective;
 mod options;
+mod output;
 mod pacer;
+mod polling;
 mod process;
 mod report;
 mod schedule;
@@ -24,10 +30,12 @@ mod session;
 mod stamp;
 mod steady;
 mod tally;
+mod timeline;
 mod walk;
 mod websocket;
 mod witness;
 mod worker;
+mod workers;
 
 use std::fmt::Display;
 use std::io::{Write, stderr, stdout};
@@ -37,6 +45,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use serde::Serialize;
 
+use crate::live::Live;
 use crate::options::{Cli, Command, Protocol, SteadyOptions};
 use crate::process::Process;
 use crate::steady::Run;
@@ -70,23 +79,28 @@ fn run(cli: Cli) -> Result<bool> {
             print(&comparison, options.json)?;
             Ok(comparison.shortfalls.is_empty())
         }
-        None => {
-            let SteadyOptions { url, protocol, load, pid, pin, json } = &cli.steady;
-            let url = url.as_deref().context("no --url")?;
-            let run = Run {
-                url,
-                load,
-                protocol: *protocol,
-                // What Colyseus' patches say depends on all that came before them.
-                judged: *protocol != Protocol::Colyseus,
-                server: pid.map(Process),
-                cores: pin,
-            };
-            let report = steady::run(&run)?;
-            print(&report, *json)?;
-            Ok(report.faults().is_empty())
+        Some(Command::Figures) => {
+            write!(stdout(), "{}", figures::list())?;
+            Ok(true)
         }
+        Some(Command::Steady(options)) => run_steady(&options),
+        None => run_steady(&cli.steady),
     }
+}
+
+fn run_steady(options: &SteadyOptions) -> Result<bool> {
+    let SteadyOptions { url, protocol, load, pid, pin, output } = options;
+    let run = Run {
+        url: url.as_deref().context("no --url")?,
+        load,
+        protocol: *protocol,
+        // What Colyseus' patches say depends on all that came before them.
+        judged: *protocol != Protocol::Colyseus,
+        server: pid.map(Process),
+        cores: pin,
+        guests: 0,
+    };
+    output::deliver(&steady::run(&run, &Live::new())?, output)
 }
 
 fn print<T: Display + Serialize>(report: &T, json: bool) -> Result<()> {

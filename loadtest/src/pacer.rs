@@ -37,6 +37,7 @@ struct Mover {
 pub(crate) struct Pacer {
     movers: Vec<Mover>,
     encoding: Encoding,
+    asks_each: Option<u32>,
     /// Of the same order as `movers`; `None` for those who are not in yet.
     pub(crate) senders: Rc<RefCell<Vec<Option<Rc<Sender>>>>>,
 }
@@ -53,7 +54,7 @@ impl Pacer {
         });
         let movers = movers.collect();
         let senders = Rc::new(RefCell::new(vec![None; indices.len()]));
-        Self { movers, encoding: plan.encoding, senders }
+        Self { movers, encoding: plan.encoding, asks_each: plan.asks_each, senders }
     }
 
     /// Sends everybody's poses when they are due, until the end of what counts is over. One that is late is sent at
@@ -101,24 +102,34 @@ impl Pacer {
         let place = walk.step();
         shared.board.put(*index, [place.x, place.z]);
         text.clear();
-        let sent = match (shared.protocol, self.encoding) {
+        // They take turns, so that the server is not asked by all at once.
+        let asks = self.asks_each.is_some_and(|each| (number + *index) % each == 0) && sender.ask(number);
+        let question = if asks { format!("42{}[\"time-sync\"]", number + 1) } else { String::new() };
+        let mut messages = Vec::with_capacity(3);
+        match (shared.protocol, self.encoding) {
             (Protocol::Colyseus, _) => {
                 colyseus::write_pose(&colyseus::numbers(&place), text);
-                sender.send_volatile(&[(opcode::BINARY, text)])
+                messages.push((opcode::BINARY, &text[..]));
             }
             (Protocol::Socketio, Encoding::Json | Encoding::Batch) => {
                 write_update(&place, *index, number, text);
-                sender.send_volatile(&[(opcode::TEXT, text)])
+                messages.push((opcode::TEXT, &text[..]));
             }
             (Protocol::Socketio, Encoding::Binary) => {
                 write_pose(&place, number, *hands, text);
-                sender.send_volatile(&[(opcode::TEXT, ANNOUNCEMENT), (opcode::BINARY, text)])
+                messages.extend([(opcode::TEXT, ANNOUNCEMENT), (opcode::BINARY, &text[..])]);
             }
-        };
+        }
+        if asks {
+            messages.push((opcode::TEXT, question.as_bytes()));
+        }
+        let sent = sender.send_volatile(&messages);
+        let asks = asks && (matches!(sent, Ok(true)) || !sender.answered(number));
         if schedule.counts(number) {
             let mut tally = shared.tally.borrow_mut();
             // An error is the reader's to find and to count.
             *(if sent.unwrap_or(false) { &mut tally.sent } else { &mut tally.not_sent }) += 1;
+            tally.acks_asked += u64::from(asks);
             tally.lateness.record(now.saturating_duration_since(schedule.due(*index, number)));
         }
     }

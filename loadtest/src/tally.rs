@@ -26,6 +26,13 @@ impl Durations {
         self.0.add(&other.0).expect("both have the same bounds");
     }
 
+    /// What has been recorded since this was `before`.
+    pub(crate) fn since(&self, before: &Self) -> Self {
+        let mut since = self.0.clone();
+        since.subtract(&before.0).expect("it was part of this one");
+        Self(since)
+    }
+
     /// Milliseconds at a quantile from 0 to 1.
     pub(crate) fn quantile_ms(&self, quantile: f64) -> f64 {
         self.0.value_at_quantile(quantile) as f64 / 1_000.0
@@ -86,12 +93,22 @@ pub(crate) struct Tally {
     pub(crate) sent: u64,
     /// Poses that count and were left out, because the connection took no more.
     pub(crate) not_sent: u64,
+    /// Answers asked for with poses that count; how many of them came, and how many never did.
+    pub(crate) acks_asked: u64,
+    pub(crate) acks_answered: u64,
+    pub(crate) acks_missing: u64,
+    /// Answers that nobody had asked for, or that came twice.
+    pub(crate) acks_unasked: u64,
+    /// From when each question was due to its answer; to the end, where none came.
+    pub(crate) acks: Durations,
     /// How much later than due poses were sent: the load generator's own share of their age.
     pub(crate) lateness: Durations,
     /// Poses that count and arrived for the first time at a receiver.
     pub(crate) received: u64,
-    /// Poses that arrived once more, or after a later one of the same sender.
+    /// Poses that arrived once more, right after themselves.
     pub(crate) repeated: u64,
+    /// Poses that arrived after a later one of the same sender.
+    pub(crate) behind: u64,
     /// Age of each received pose of somebody near.
     pub(crate) age_near: Durations,
     /// Age of each of the others.
@@ -144,9 +161,15 @@ impl Tally {
             join: Durations::new(),
             sent: 0,
             not_sent: 0,
+            acks_asked: 0,
+            acks_answered: 0,
+            acks_missing: 0,
+            acks_unasked: 0,
+            acks: Durations::new(),
             lateness: Durations::new(),
             received: 0,
             repeated: 0,
+            behind: 0,
             age_near: Durations::new(),
             age_far: Durations::new(),
             gaps_near: Durations::new(),
@@ -179,6 +202,7 @@ impl Tally {
         for (own, others) in [
             (&mut self.connect, &other.connect),
             (&mut self.join, &other.join),
+            (&mut self.acks, &other.acks),
             (&mut self.lateness, &other.lateness),
             (&mut self.age_near, &other.age_near),
             (&mut self.age_far, &other.age_far),
@@ -190,8 +214,13 @@ impl Tally {
         for (own, others) in [
             (&mut self.sent, other.sent),
             (&mut self.not_sent, other.not_sent),
+            (&mut self.acks_asked, other.acks_asked),
+            (&mut self.acks_answered, other.acks_answered),
+            (&mut self.acks_missing, other.acks_missing),
+            (&mut self.acks_unasked, other.acks_unasked),
             (&mut self.received, other.received),
             (&mut self.repeated, other.repeated),
+            (&mut self.behind, other.behind),
             (&mut self.own, other.own),
             (&mut self.strays, other.strays),
             (&mut self.unreadable, other.unreadable),

@@ -107,7 +107,8 @@ impl Witness {
         let Some(pair) = self.pairs.get_mut(crowd.place_in_room(from) as usize) else { return };
         let counts = schedule.counts(number);
         let Some(skipped) = number.checked_sub(pair.next) else {
-            tally.repeated += u64::from(counts);
+            let again = number + 1 == pair.next;
+            *(if again { &mut tally.repeated } else { &mut tally.behind }) += u64::from(counts);
             return;
         };
         let current = board.place(from);
@@ -307,6 +308,7 @@ mod tests {
         for number in [10, 11, 11, 15, 14] {
             three.arrives(1, number, 500);
         }
-        assert_eq!((three.tally.received, three.tally.repeated, three.tally.longest_gap), (3, 2, 3));
+        let Tally { received, repeated, behind, longest_gap, .. } = three.tally;
+        assert_eq!((received, repeated, behind, longest_gap), (3, 1, 1, 3));
     }
 }

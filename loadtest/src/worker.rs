@@ -12,15 +12,16 @@ use tokio::task::LocalSet;
 
 use crate::crowd::{Board, Crowd};
 use crate::http::Target;
-use crate::options::{Encoding, Protocol};
+use crate::options::{Encoding, Protocol, Transport};
 use crate::pacer::{Pacer, drain};
 use crate::process::pin;
 use crate::schedule::Schedule;
 use crate::sender::Sender;
 use crate::session::{Session, Stage};
 use crate::stamp::Scanner;
-use crate::tally::{Tally, count_reason};
+use crate::tally::{Durations, Tally, count_reason};
 use crate::witness::Scene;
+use crate::workers::{Channels, Snapshot};
 
 /// Sessions of one core that connect at the same time if all come as fast as they can.
 const CONNECTS_AT_ONCE: usize = 32;
@@ -45,7 +46,10 @@ pub(crate) struct Plan {
     /// Each is shared by some users; empty if the server wants none.
     pub(crate) tokens: Arc<[String]>,
     pub(crate) protocol: Protocol,
+    pub(crate) transport: Transport,
     pub(crate) encoding: Encoding,
+    /// With each how many-th of its poses somebody asks for an answer; `None` if never.
+    pub(crate) asks_each: Option<u32>,
     pub(crate) crowd: Crowd,
     pub(crate) board: Board,
     /// How far each session goes before it counts as ready.
@@ -61,6 +65,13 @@ pub(crate) struct Plan {
     pub(crate) hands: f64,
     /// Up to how many metres away somebody is near.
     pub(crate) near_m: f32,
+}
+
+impl Plan {
+    /// When the user `index` is to arrive, if that is fixed beforehand. Whoever had to wait for its turn has waited since.
+    pub(crate) fn arrival(&self, index: u32) -> Option<Instant> {
+        self.ramp.map(|Ramp { start, length }| start + length * index / self.crowd.users)
+    }
 }
 
 /// What is going on.
@@ -87,6 +98,8 @@ pub(crate) struct Shared {
     pub(crate) tally: RefCell<Tally>,
     /// When a pose last arrived.
     pub(crate) last_pose: Cell<Option<Instant>>,
+    /// Bytes that have arrived during the window so far.
+    pub(crate) live_bytes: Cell<u64>,
 }
 
 impl Shared {
@@ -107,13 +120,7 @@ impl Shared {
 ///
 /// # Errors
 /// If the thread cannot be set up.
-pub(crate) fn run(
-    plan: Plan,
-    indices: Vec<u32>,
-    core: Option<usize>,
-    ready: &SyncSender<Result<(), String>>,
-    phase: watch::Receiver<Phase>,
-) -> Result<Tally> {
+pub(crate) fn run(plan: Plan, indices: Vec<u32>, core: Option<usize>, channels: &Channels) -> Result<Tally> {
     if let Some(core) = core {
         pin(core)?;
     }
@@ -128,19 +135,16 @@ pub(crate) fn run(
         scratch: RefCell::new(vec![0; SCRATCH_BYTES]),
         tally: RefCell::new(Tally::new()),
         last_pose: Cell::new(None),
+        live_bytes: Cell::new(0),
     });
-    LocalSet::new().block_on(&runtime, drive(&shared, plan, indices, ready, phase));
+    LocalSet::new().block_on(&runtime, drive(&shared, plan, indices, channels));
     let tally = shared.tally.borrow().clone();
     Ok(tally)
 }
 
-async fn drive(
-    shared: &Rc<Shared>,
-    plan: Plan,
-    indices: Vec<u32>,
-    ready: &SyncSender<Result<(), String>>,
-    mut phase: watch::Receiver<Phase>,
-) {
+async fn drive(shared: &Rc<Shared>, plan: Plan, indices: Vec<u32>, channels: &Channels) {
+    let Channels { ready, snapshots, .. } = channels;
+    let mut phase = channels.phase.clone();
     let mut pacer = Pacer::new(shared, &plan, &indices);
     let plan = Rc::new(plan);
     let at_once = if plan.ramp.is_some() { CONNECTS_AT_ONCE_IN_RAMP } else { CONNECTS_AT_ONCE };
@@ -164,6 +168,7 @@ async fn drive(
                 Some(Ok(sender)) => {
                     let at = indices.binary_search(&sender.index).expect("it is one of them");
                     senders.borrow_mut()[at] = Some(sender);
+                    shared.board.enter();
                 }
                 // Nobody listens any more if another core has failed before.
                 Some(Err(reason)) => return drop(ready.send(Err(reason))),
@@ -181,10 +186,32 @@ async fn drive(
             let _ = ready.send(Ok(()));
         }
     };
-    tokio::join!(gather, pace);
+    let tell = tell_seconds(shared, snapshots, phase.clone());
+    tokio::select! {
+        _ = async { tokio::join!(gather, pace) } => {}
+        () = tell => unreachable!("it goes on until it is dropped"),
+    }
     // A closed channel ends it as well.
     let _ = phase.wait_for(|phase| matches!(phase, Phase::Over)).await;
     while users.join_next().await.is_some() {}
+}
+
+/// Tells what has been counted, once a second from the window's start on.
+async fn tell_seconds(shared: &Shared, snapshots: &SyncSender<Snapshot>, mut phase: watch::Receiver<Phase>) {
+    let counts = |phase: &Phase| matches!(phase, Phase::Moving(schedule) if schedule.has_window());
+    let start = match phase.wait_for(counts).await.as_deref() {
+        Ok(Phase::Moving(schedule)) => schedule.window().0,
+        _ => return std::future::pending().await,
+    };
+    let (mut ages, mut bytes) = (Durations::new(), 0);
+    for second in 1.. {
+        tokio::time::sleep_until((start + Duration::from_secs(second.into())).into()).await;
+        let (ages_now, bytes_now) = (shared.tally.borrow().age(), shared.live_bytes.get());
+        let snapshot = Snapshot { second, ages: ages_now.since(&ages), bytes: bytes_now - bytes };
+        // A chart can do without it.
+        let _ = snapshots.try_send(snapshot);
+        (ages, bytes) = (ages_now, bytes_now);
+    }
 }
 
 /// One user's life.
@@ -196,8 +223,8 @@ async fn live(
     arrived: mpsc::Sender<Result<Rc<Sender>, String>>,
     mut phase: watch::Receiver<Phase>,
 ) {
-    if let Some(Ramp { start, length }) = plan.ramp {
-        tokio::time::sleep_until((start + length * index / plan.crowd.users).into()).await;
+    if let Some(arrival) = plan.arrival(index) {
+        tokio::time::sleep_until(arrival.into()).await;
     }
     let entered = {
         let _turn = turns.acquire().await;

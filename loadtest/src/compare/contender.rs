@@ -1,6 +1,7 @@
 //! Who takes part in a comparison, and how each is started and measured.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -40,8 +41,10 @@ impl Contender {
     /// # Errors
     /// If one of them cannot take part in what is asked for.
     pub(super) fn all(options: &CompareOptions) -> Result<Vec<Self>> {
-        // Neither the bare loop nor a relay knows logins, and relays know one encoding.
-        let open = LoadOptions { auth: Auth::None, ..options.load.clone() };
+        // Nobody is asked for answers, which not all of them know. Neither the bare loop nor a relay knows logins, and
+        // relays know one encoding.
+        let server = LoadOptions { ack_every: Some(Duration::ZERO), ..options.load.clone() };
+        let open = LoadOptions { auth: Auth::None, ..server.clone() };
         let json = LoadOptions { encoding: Encoding::Json, ..open.clone() };
         let new = |kind, name: &str, program: &Path, args: &[&str], load: &LoadOptions| Self {
             kind,
@@ -54,7 +57,7 @@ impl Contender {
             0 => "relay".to_owned(),
             _ => format!("relay {}", number + 1),
         };
-        let mut all = vec![new(Kind::Server, "server", &options.server_bin, &[], &options.load)];
+        let mut all = vec![new(Kind::Server, "server", &options.server_bin, &[], &server)];
         for program in &options.naive_bin {
             all.push(new(Kind::Relay, &relay(all.len() - 1), program, &[], &json));
         }

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::compare::contender::{Contender, Kind};
 use crate::compare::running::Running;
+use crate::live::Live;
 use crate::options::CompareOptions;
 use crate::report::{Cost, Report, ratio};
 use crate::steady::{self, Run};
@@ -104,8 +105,9 @@ fn measure(contender: &Contender, options: &CompareOptions, server: Option<&Repo
         judged: contender.is_judged(),
         server: Some(server.process()),
         cores: &[options.load_core],
+        guests: 0,
     };
-    let report = steady::run(&run).with_context(|| contender.name.clone())?;
+    let report = steady::run(&run, &Live::new()).with_context(|| contender.name.clone())?;
     server.stop()?;
     Ok(report)
 }
@@ -194,6 +196,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 mod tests {
     use super::*;
     use crate::crowd::Crowd;
+    use crate::meter::Usage;
     use crate::options::{Cli, Command, Phases};
     use crate::schedule::Schedule;
     use crate::tally::{Tally, Traffic};
@@ -204,7 +207,7 @@ mod tests {
     fn report(contender: &Contender, cpu_ms: u64, traffic: Traffic) -> Report {
         let load = &contender.load;
         let (protocol, judged) = (contender.protocol(), contender.is_judged());
-        let run = Run { url: "", load, protocol, judged, server: None, cores: &[] };
+        let run = Run { url: "", load, protocol, judged, server: None, cores: &[], guests: 0 };
         let crowd = Crowd { users: 2, rooms: 1, room_prefix: String::new(), judges: 0 };
         let window = Duration::from_secs(10);
         let schedule =
@@ -212,8 +215,9 @@ mod tests {
         let mut tally = Tally::new();
         (tally.sent, tally.received) = (400, 400);
         (0..2).for_each(|_| tally.count_traffic(&traffic, judged));
-        let times = [Duration::from_millis(cpu_ms), Duration::ZERO];
-        let cost = Cost::new(&run, &tally, times, window, 0, 0.0);
+        let used = |cpu_ms| Usage { cpu: Duration::from_millis(cpu_ms), waiting: None, resident_bytes: 0 };
+        let usage = [used(0), used(cpu_ms)];
+        let cost = Cost::new(&run, &tally, usage, window, 0.0);
         Report::new(&run, &crowd, &schedule, &tally, Some(cost), 0.0)
     }
 

@@ -8,10 +8,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::crowd::Crowd;
+use crate::meter::Usage;
 use crate::options::{Encoding, Protocol};
 use crate::schedule::Schedule;
 use crate::steady::Run;
 use crate::tally::{Durations, Reasons, Tally};
+use crate::timeline::{CurvePoint, Second, curve};
 
 /// Above this share of its cores the load generator itself delays poses, and the figures say little.
 const LOAD_CPU_SHARE_MAX: f64 = 0.8;
@@ -28,19 +30,20 @@ pub(crate) struct Quantiles {
     pub(crate) p50: f64,
     pub(crate) p90: f64,
     pub(crate) p99: f64,
+    pub(crate) p999: f64,
     pub(crate) max: f64,
 }
 
 impl From<&Durations> for Quantiles {
     fn from(durations: &Durations) -> Self {
-        let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|quantile| durations.quantile_ms(quantile));
-        Self { p50, p90, p99, max: durations.max_ms() }
+        let [p50, p90, p99, p999] = [0.5, 0.9, 0.99, 0.999].map(|quantile| durations.quantile_ms(quantile));
+        Self { p50, p90, p99, p999, max: durations.max_ms() }
     }
 }
 
 impl fmt::Display for Quantiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { p50, p90, p99, max } = self;
+        let Self { p50, p90, p99, max, .. } = self;
         write!(f, "p50 {p50:.1} ms, p90 {p90:.1} ms, p99 {p99:.1} ms, max {max:.1} ms")
     }
 }
@@ -53,8 +56,8 @@ pub(crate) struct Cost {
     /// The same as a share of one core.
     pub(crate) cores: f64,
     /// For how long its threads were ready and had to wait for a core, as a share of the window. Whatever else runs
-    /// on its core makes it wait, and so do more threads than cores.
-    pub(crate) waiting_share: f64,
+    /// on its core makes it wait, and so do more threads than cores. `None` where only its `/metrics` are read.
+    pub(crate) waiting_share: Option<f64>,
     /// Resident memory at the window's end.
     pub(crate) rss_mib: f64,
     /// How much more that is for each client than before they came.
@@ -72,17 +75,17 @@ impl Cost {
     pub(crate) fn new(
         run: &Run<'_>,
         tally: &Tally,
-        [cpu, waiting]: [Duration; 2],
+        [before, after]: [Usage; 2],
         elapsed: Duration,
-        resident_bytes: u64,
         bytes_per_client: f64,
     ) -> Self {
-        let cpu_s = cpu.as_secs_f64();
+        let cpu_s = after.cpu.saturating_sub(before.cpu).as_secs_f64();
+        let waiting = before.waiting.zip(after.waiting).map(|(before, after)| after.saturating_sub(before));
         Self {
             cpu_s,
             cores: cpu_s / elapsed.as_secs_f64(),
-            waiting_share: waiting.as_secs_f64() / elapsed.as_secs_f64(),
-            rss_mib: resident_bytes as f64 / 1_048_576.0,
+            waiting_share: waiting.map(|waiting| waiting.as_secs_f64() / elapsed.as_secs_f64()),
+            rss_mib: after.resident_bytes as f64 / 1_048_576.0,
             rss_kib_per_client: bytes_per_client / 1024.0,
             poses_per_cpu_s: run.judged.then(|| ratio(tally.delivered(), cpu_s)),
             cpu_us_per_user_tick: ratio(cpu_s * 1e6, tally.sent as f64),
@@ -106,6 +109,8 @@ pub(crate) struct Poses {
     pub(crate) poses_received: u64,
     /// Poses that arrived again.
     pub(crate) poses_repeated: u64,
+    /// Poses that arrived after a later one of the same user.
+    pub(crate) poses_behind: u64,
     /// The longest run of one user's poses that another did not get.
     pub(crate) longest_gap: u32,
     /// Poses that one user got per tick: on average, and who got fewest and most.
@@ -131,6 +136,33 @@ pub(crate) struct Poses {
     pub(crate) poses_misplaced: u64,
 }
 
+/// What has become of questions that want an answer.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Acks {
+    pub(crate) acks_asked: u64,
+    pub(crate) acks_answered: u64,
+    /// Those that never came. Their waiting is in the times all the same.
+    pub(crate) acks_missing: u64,
+    /// Answers that nobody had asked for, or that came twice.
+    pub(crate) acks_unasked: u64,
+    /// From when the question was due.
+    pub(crate) ack_ms: Quantiles,
+}
+
+impl Acks {
+    /// `None` if nothing was asked, or the server has answered nothing at all: it knows no acks.
+    fn new(tally: &Tally) -> Option<Self> {
+        let knows_acks = tally.acks_answered + tally.acks_unasked > 0;
+        (tally.acks_asked > 0 && knows_acks).then(|| Self {
+            acks_asked: tally.acks_asked,
+            acks_answered: tally.acks_answered,
+            acks_missing: tally.acks_missing,
+            acks_unasked: tally.acks_unasked,
+            ack_ms: (&tally.acks).into(),
+        })
+    }
+}
+
 /// What a steady run has found.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Report {
@@ -139,6 +171,7 @@ pub(crate) struct Report {
     pub(crate) rooms: u32,
     pub(crate) hz: u32,
     pub(crate) protocol: &'static str,
+    pub(crate) transport: &'static str,
     pub(crate) encoding: &'static str,
     pub(crate) window_s: f64,
     pub(crate) connect_ms: Quantiles,
@@ -149,6 +182,9 @@ pub(crate) struct Report {
     /// `None` if poses were not judged.
     #[serde(flatten)]
     pub(crate) poses: Option<Poses>,
+    /// `None` if no answers came.
+    #[serde(flatten)]
+    pub(crate) acks: Option<Acks>,
     /// How late poses were sent: the load generator's own part of their age.
     pub(crate) send_lateness_ms: Quantiles,
     /// Ticks that arrived: on average, and who got fewest. `None` if they cannot be told apart.
@@ -171,6 +207,10 @@ pub(crate) struct Report {
     /// CPU of the load generator, in cores, and how many it has been given.
     pub(crate) load_cores: f64,
     pub(crate) load_cores_given: usize,
+    /// How old poses were, as a percentile curve.
+    pub(crate) pose_age_curve: Vec<CurvePoint>,
+    /// The window, second by second.
+    pub(crate) timeline: Vec<Second>,
 }
 
 impl Poses {
@@ -183,6 +223,7 @@ impl Poses {
             poses_expected: crowd.deliveries() * u64::from(schedule.poses_counted()),
             poses_received: tally.received,
             poses_repeated: tally.repeated,
+            poses_behind: tally.behind,
             longest_gap: tally.longest_gap,
             received_per_user_tick: [
                 ratio(tally.received as f64, tally.judged as f64),
@@ -226,6 +267,7 @@ impl Report {
             rooms: crowd.rooms,
             hz: run.load.hz,
             protocol: run.protocol.as_str(),
+            transport: run.load.transport.as_str(),
             encoding: match run.protocol {
                 Protocol::Socketio => run.load.encoding.as_str(),
                 Protocol::Colyseus => "schema",
@@ -236,6 +278,7 @@ impl Report {
             poses_sent: tally.sent,
             poses_not_sent: tally.not_sent,
             poses: run.judged.then(|| Poses::new(run.load.near, crowd, schedule, tally)),
+            acks: Acks::new(tally),
             send_lateness_ms: (&tally.lateness).into(),
             ticks_per_user_s: tells_ticks(run).then(|| per_user_s(tally.ticks)),
             ticks_per_user_s_fewest: tells_ticks(run).then_some(fewest / window_s),
@@ -252,6 +295,8 @@ impl Report {
             server,
             load_cores,
             load_cores_given: run.cores.len().max(1),
+            pose_age_curve: curve(&tally.age()),
+            timeline: Vec::new(),
         }
     }
 
@@ -274,11 +319,15 @@ impl Report {
             [
                 (if own_allowed { 0 } else { poses.poses_own }, "poses came back to their sender"),
                 (poses.poses_stray, "poses came from another room"),
+                (poses.poses_behind, "poses came after a later one of the same user"),
                 (poses.poses_unreadable, "poses had no readable stamp"),
                 (poses.poses_misplaced, "poses were where their sender cannot have been"),
             ]
         });
-        for (count, what) in of_poses.into_iter().flatten().chain([
+        let of_acks = self.acks.as_ref().map(|acks| {
+            [(acks.acks_missing, "answers never came"), (acks.acks_unasked, "answers came unasked")]
+        });
+        for (count, what) in of_poses.into_iter().flatten().chain(of_acks.into_iter().flatten()).chain([
             (self.frames_unreadable, "pose frames could not be read"),
             (self.frames_back, "pose frames had a tick before the last"),
         ]) {
@@ -303,7 +352,7 @@ impl Report {
                 "many poses left late: the load generator did not get its core when it wanted it".into(),
             );
         }
-        let waited = self.server.as_ref().map_or(0.0, |cost| cost.waiting_share);
+        let waited = self.server.as_ref().and_then(|cost| cost.waiting_share).unwrap_or_default();
         if waited > WAITING_SHARE_MAX {
             doubts.push(format!(
                 "the server waited for its core {:.0} % of the time: something else runs there",

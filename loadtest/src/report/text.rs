@@ -9,13 +9,20 @@ impl fmt::Display for Report {
         let Self { users, rooms, hz, protocol, encoding, window_s, .. } = self;
         writeln!(
             f,
-            "{users} users in {rooms} rooms at {hz} Hz, {protocol}, {encoding}, {window_s:.1} s at {}",
-            self.url
+            "{users} users in {rooms} rooms at {hz} Hz, {protocol} over {}, {encoding}, {window_s:.1} s at {}",
+            self.transport, self.url
         )?;
         writeln!(f, "  connect       {}", self.connect_ms)?;
         writeln!(f, "  join          {}", self.join_ms)?;
         if let Some(poses) = &self.poses {
             poses.write_ages(f)?;
+        }
+        if let Some(acks) = &self.acks {
+            writeln!(
+                f,
+                "  ack           {} ({} of {} answered)",
+                acks.ack_ms, acks.acks_answered, acks.acks_asked
+            )?;
         }
         writeln!(f, "  sending late  {}", self.send_lateness_ms)?;
         writeln!(f, "  sent          {} poses ({} not taken)", self.poses_sent, self.poses_not_sent)?;
@@ -84,11 +91,11 @@ impl Poses {
 impl fmt::Display for Cost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { cpu_s, cores, rss_mib, rss_kib_per_client, cpu_us_per_user_tick, .. } = self;
-        let waited = 100.0 * self.waiting_share;
-        writeln!(
-            f,
-            "  server        {cpu_s:.2} CPU s ({cores:.3} cores), waited for its core {waited:.1} % of the time"
-        )?;
+        write!(f, "  server        {cpu_s:.2} CPU s ({cores:.3} cores)")?;
+        match self.waiting_share {
+            Some(share) => writeln!(f, ", waited for its core {:.1} % of the time", 100.0 * share)?,
+            None => writeln!(f, ", as its /metrics say")?,
+        }
         writeln!(f, "                {rss_mib:.1} MiB resident, {rss_kib_per_client:.1} KiB per client")?;
         write!(f, "                {cpu_us_per_user_tick:.1} CPU µs per user-tick")?;
         if let Some(delivered) = self.cpu_us_per_delivered_tick {

@@ -12,7 +12,7 @@ use crate::worker::{Plan, Shared};
 
 /// Asks for a seat and takes it, and waits for the whole state if the plan goes that far.
 pub(super) async fn enter(shared: &Rc<Shared>, plan: &Plan, index: u32) -> Result<Session> {
-    let started = Instant::now();
+    let started = plan.arrival(index).unwrap_or_else(Instant::now);
     let seat = plan.target.seat().await?;
     let mut session = Session::open(shared, &plan.target, &seat.websocket_path(), index).await?;
     session.reach(Stage::Connected).await?;

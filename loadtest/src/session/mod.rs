@@ -16,7 +16,8 @@ use tokio::net::tcp::OwnedReadHalf;
 
 use crate::http::Target;
 use crate::options::Protocol;
-use crate::sender::Sender;
+use crate::polling::{self, Body, Polling};
+use crate::sender::{Sender, Way};
 use crate::tally::Traffic;
 use crate::websocket::{frame_bytes, opcode, read_frame};
 use crate::witness::Witness;
@@ -38,12 +39,19 @@ pub(crate) enum Stage {
     Joined,
 }
 
+/// The way in.
+#[derive(Debug)]
+enum Link {
+    Socket(OwnedReadHalf),
+    Polling(Polling),
+}
+
 /// A session and what it has received.
 #[derive(Debug)]
 pub(crate) struct Session {
     shared: Rc<Shared>,
     sender: Rc<Sender>,
-    socket: OwnedReadHalf,
+    link: Link,
     /// The start of a frame whose rest has not arrived. A long frame has room for all of it here.
     partial: Vec<u8>,
     /// How much of a long frame has arrived; 0 if there is none.
@@ -76,11 +84,24 @@ impl Session {
     async fn open(shared: &Rc<Shared>, target: &Target, path: &str, index: u32) -> Result<Self> {
         let (stream, first) = target.open_websocket(path).await?;
         let (socket, write_half) = stream.into_split();
+        let mut session = Self::new(shared, Way::Socket(write_half), Link::Socket(socket), index);
+        let used = session.take_frames(&first, 0).map_err(anyhow::Error::msg)?;
+        session.keep(&first[used..]);
+        Ok(session)
+    }
+
+    /// Opens the session of the user `index` over HTTP long polling.
+    async fn open_polling(shared: &Rc<Shared>, target: &Target, index: u32) -> Result<Self> {
+        let (outbox, polling) = polling::open(target).await?;
+        Ok(Self::new(shared, Way::Polling(outbox), Link::Polling(polling), index))
+    }
+
+    fn new(shared: &Rc<Shared>, way: Way, link: Link, index: u32) -> Self {
         let crowd = &shared.crowd;
-        let mut session = Self {
+        Self {
             shared: shared.clone(),
-            sender: Rc::new(Sender::new(index, write_half)),
-            socket,
+            sender: Rc::new(Sender::new(index, way)),
+            link,
             partial: Vec::new(),
             long_bytes: 0,
             stage: Stage::Open,
@@ -89,10 +110,7 @@ impl Session {
             tick: 0,
             traffic: Traffic::default(),
             witness: crowd.is_judged(index).then(|| Witness::new(index, crowd)),
-        };
-        let used = session.take_frames(&first, 0).map_err(anyhow::Error::msg)?;
-        session.keep(&first[used..]);
-        Ok(session)
+        }
     }
 
     pub(crate) fn sender(&self) -> &Rc<Sender> {
@@ -125,12 +143,24 @@ impl Session {
         let shared = &*self.shared;
         let mut tally = shared.tally.borrow_mut();
         tally.count_traffic(&self.traffic, self.witness.is_some());
-        let (Some(schedule), Some(witness)) = (shared.schedule.get(), &mut self.witness) else { return };
+        let Some(schedule) = shared.schedule.get() else { return };
+        let now = schedule.moment(Instant::now());
+        for number in self.sender.unanswered().into_iter().filter(|number| schedule.counts(*number)) {
+            // It has taken at least so long, and counts: leaving it out would make the others look better.
+            tally.acks.record(schedule.age(self.sender.index, number, now));
+            tally.acks_missing += 1;
+        }
+        let Some(witness) = &mut self.witness else { return };
         witness.settle(&shared.scene(&schedule), &mut tally);
     }
 
     /// Reads once and takes every whole frame.
     fn poll_read(&mut self, context: &mut TaskContext<'_>) -> Poll<Result<(), String>> {
+        if let Link::Polling(polling) = &mut self.link {
+            let body = ready!(polling.bodies.poll_recv(context));
+            let body = body.unwrap_or_else(|| Err("polling has ended".to_owned()))?;
+            return Poll::Ready(self.take_body(&body));
+        }
         if self.long_bytes > 0 {
             return self.poll_read_long(context);
         }
@@ -170,8 +200,11 @@ impl Session {
         context: &mut TaskContext<'_>,
         buffer: &mut [u8],
     ) -> Poll<Result<usize, String>> {
+        let Link::Socket(socket) = &mut self.link else {
+            return Poll::Ready(Err("no socket to read from".to_owned()));
+        };
         let mut buffer = ReadBuf::new(buffer);
-        ready!(Pin::new(&mut self.socket).poll_read(context, &mut buffer))
+        ready!(Pin::new(socket).poll_read(context, &mut buffer))
             .map_err(|error| format!("reading failed: {error}"))?;
         match buffer.filled().len() {
             0 => Poll::Ready(Err("the server closed the connection".to_owned())),
@@ -210,10 +243,22 @@ impl Session {
         Ok(used)
     }
 
+    /// Takes what a poll has brought.
+    fn take_body(&mut self, body: &Body) -> Result<(), String> {
+        let now = Instant::now();
+        let packets = polling::split::<String>(&body.packets, |kind, payload| match kind {
+            opcode::BINARY => self.take_binary(payload, now),
+            _ => self.take_text(payload, now),
+        })?;
+        self.count_bytes(packets, body.wire_bytes, now);
+        Ok(())
+    }
+
     fn count_bytes(&mut self, frames: u64, bytes: usize, now: Instant) {
         if self.shared.in_window(now) {
             self.traffic.frames += frames;
             self.traffic.bytes += bytes as u64;
+            self.shared.live_bytes.set(self.shared.live_bytes.get() + bytes as u64);
         }
     }
 

@@ -8,7 +8,7 @@ use protocol::{Packet, PacketKind};
 
 use super::{Session, Stage};
 use crate::binary::{self, Height, tick_of};
-use crate::options::Encoding;
+use crate::options::{Encoding, Transport};
 use crate::stamp::{self, Stamp};
 use crate::tally::{Tally, count_reason};
 use crate::websocket::opcode;
@@ -21,14 +21,18 @@ const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
 const POSE_FRAME: &[u8] = b"451-[\"pose-frame\"";
 /// Events that come in great numbers while people arrive and leave, and that nobody here needs.
 const PRESENCE: [&[u8]; 3] = [b"42[\"user-joined\"", b"42[\"user-left\"", b"42[\"user-updated\""];
-/// The ack id of `join-room`, whose answer tells one's slot.
+/// The ack id of `join-room`, whose answer tells one's slot. That of a `time-sync` is one more than the number of the
+/// pose that it goes with.
 const JOIN_ACK: u64 = 0;
 
 /// Connects, and joins if the plan goes that far.
 pub(super) async fn enter(shared: &Rc<Shared>, plan: &Plan, index: u32) -> Result<Session> {
     let token = plan.tokens.get(index as usize % plan.tokens.len().max(1));
-    let started = Instant::now();
-    let mut session = Session::open(shared, &plan.target, PATH, index).await?;
+    let started = plan.arrival(index).unwrap_or_else(Instant::now);
+    let mut session = match plan.transport {
+        Transport::Websocket => Session::open(shared, &plan.target, PATH, index).await?,
+        Transport::Polling => Session::open_polling(shared, &plan.target, index).await?,
+    };
     session.reach(Stage::Greeted).await?;
     let connect = match token {
         Some(token) => format!("40{}", serde_json::json!({ "token": token })),
@@ -74,7 +78,7 @@ impl Session {
                 [b'4', packet @ ..] => {
                     let packet =
                         std::str::from_utf8(packet).map_err(|_| "text that is not UTF-8".to_owned())?;
-                    self.take_packet(packet)?;
+                    self.take_packet(packet, now)?;
                 }
                 _ => {}
             }
@@ -82,7 +86,7 @@ impl Session {
         Ok(())
     }
 
-    fn take_packet(&mut self, text: &str) -> Result<(), String> {
+    fn take_packet(&mut self, text: &str, now: Instant) -> Result<(), String> {
         let packet = Packet::decode_header(text).map_err(|error| format!("a packet is wrong: {error}"))?;
         (self.attachments, self.is_pose_frame) = (packet.attachments, false);
         match packet.kind {
@@ -102,9 +106,23 @@ impl Session {
                 }
             }
             PacketKind::Ack if packet.id == Some(JOIN_ACK) => self.take_join_ack(&packet)?,
-            PacketKind::Ack | PacketKind::BinaryEvent | PacketKind::BinaryAck => {}
+            PacketKind::Ack => self.take_answer(packet.id, now),
+            PacketKind::BinaryEvent | PacketKind::BinaryAck => {}
         }
         Ok(())
+    }
+
+    /// The answer to a `time-sync`. Its age counts from when the question was due, like that of a pose.
+    fn take_answer(&self, id: Option<u64>, now: Instant) {
+        let number = id.and_then(|id| u32::try_from(id.checked_sub(1)?).ok());
+        let Some((schedule, number)) = self.shared.schedule.get().zip(number) else { return };
+        let mut tally = self.shared.tally.borrow_mut();
+        if !self.sender.answered(number) {
+            tally.acks_unasked += 1;
+        } else if schedule.counts(number) {
+            tally.acks.record(schedule.age(self.sender.index, number, schedule.moment(now)));
+            tally.acks_answered += 1;
+        }
     }
 
     /// Notes on the board which slot is this user's.
@@ -152,16 +170,17 @@ impl Session {
         let in_window = shared.in_window(now);
         witness.look(&scene, now);
         let outcome = binary::scan(frame, |entry| {
+            let height = entry.height();
             let Some(from) = shared.board.user_in(room, entry.slot) else {
-                // Whoever is still joining may be seen before its own ack is read.
-                tally.unreadable += u64::from(in_window);
+                // Whoever is still joining may be seen before its own ack is read, and whoever else is there stands still.
+                tally.unreadable += u64::from(in_window && height != Height::Unmoved);
                 return;
             };
             if from == sender.index {
                 tally.own += 1;
                 return;
             }
-            let number = match entry.height() {
+            let number = match height {
                 Height::Number(wire) => moment.number(wire, binary::NUMBER_WRAP),
                 Height::Unmoved => return,
                 Height::Unreadable => None,

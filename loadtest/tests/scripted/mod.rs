@@ -24,6 +24,12 @@ const ROOM_USERS_BYTES: usize = 1_200_000;
 pub(crate) struct Behaviour {
     /// How long each is held back.
     pub(crate) delay: Duration,
+    /// How much longer that number of each sender's poses is held back.
+    pub(crate) held: fn(u64) -> Duration,
+    /// How long an answer to `time-sync` is held back.
+    pub(crate) answer_delay: Duration,
+    /// How often that number of each client's questions is answered.
+    pub(crate) answers: fn(u64) -> usize,
     /// Which numbers of each sender's poses are passed on.
     pub(crate) keep: fn(u64) -> bool,
     /// How often each is passed on.
@@ -44,6 +50,9 @@ impl Default for Behaviour {
     fn default() -> Self {
         Self {
             delay: Duration::ZERO,
+            held: |_| Duration::ZERO,
+            answer_delay: Duration::ZERO,
+            answers: |_| 1,
             keep: |_| true,
             copies: 1,
             to_sender: false,
@@ -79,6 +88,7 @@ impl Scripted {
     }
 
     /// How many poses came before the last to join.
+    #[allow(dead_code, reason = "not every test that has this server asks")]
     pub(crate) fn poses_before_last_join(&self) -> u32 {
         self.poses_before_last_join.load(Ordering::Relaxed)
     }
@@ -94,7 +104,7 @@ impl Scripted {
         let (queue, mut queued) = mpsc::channel(QUEUE);
         let own = self.members.lock().expect("no test panics with it").len();
         self.members.lock().expect("no test panics with it").push(queue);
-        let mut poses = 0;
+        let (mut poses, mut questions) = (0, 0);
         say(
             &mut socket,
             r#"0{"sid":"x","upgrades":[],"pingInterval":25000,"pingTimeout":20000,"maxPayload":1000000}"#,
@@ -114,6 +124,10 @@ impl Scripted {
                     Some(Ok(Message::Text(text))) if text.starts_with("40") => say(&mut socket, r#"40{"sid":"y"}"#).await,
                     Some(Ok(Message::Text(text))) if text.contains("[\"join-room\"") => {
                         self.welcome(&mut socket, own, &text).await;
+                    }
+                    Some(Ok(Message::Text(text))) if text.ends_with("[\"time-sync\"]") => {
+                        self.answer(own, questions, &text);
+                        questions += 1;
                     }
                     Some(Ok(message)) => {
                         let Some(relayed) = self.relayed(own, &message) else { continue };
@@ -168,24 +182,41 @@ impl Scripted {
         }
     }
 
+    /// Answers the question of that number, as often as it shall be.
+    fn answer(&self, own: usize, question: u64, text: &str) {
+        let id: String = text[2..].chars().take_while(char::is_ascii_digit).collect();
+        let answer = Message::text(format!(r#"43{id}[{{"ok":true,"time":1}}]"#));
+        let (times, delay) = ((self.behaviour.answers)(question), self.behaviour.answer_delay);
+        let member = self.members.lock().expect("no test panics with it")[own].clone();
+        tokio::spawn(async move {
+            pass(delay).await;
+            let _ = member.try_send(vec![answer; times]);
+        });
+    }
+
     fn relay(&self, own: usize, number: u64, messages: Vec<Message>) {
         let Behaviour { delay, keep, copies, to_sender, .. } = self.behaviour;
         if !keep(number) {
             return;
         }
         let members = self.members.lock().expect("no test panics with it").clone();
+        let delay = delay + (self.behaviour.held)(number);
         // Each pose has a task of its own, and its sender may have left by then.
         tokio::spawn(async move {
-            if !delay.is_zero() {
-                let mut held = tokio::time::interval_at(tokio::time::Instant::now() + delay, delay);
-                held.tick().await;
-            }
+            pass(delay).await;
             for (_, member) in members.iter().enumerate().filter(|(member, _)| to_sender || *member != own) {
                 for _ in 0..copies {
                     let _ = member.try_send(messages.clone());
                 }
             }
         });
+    }
+}
+
+/// Waits that long.
+async fn pass(delay: Duration) {
+    if !delay.is_zero() {
+        tokio::time::interval_at(tokio::time::Instant::now() + delay, delay).tick().await;
     }
 }
 
