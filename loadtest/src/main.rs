@@ -9,6 +9,7 @@
 //! not be completed.
 
 mod binary;
+mod client;
 mod colyseus;
 mod compare;
 mod crowd;
@@ -24,6 +25,7 @@ mod pacer;
 mod polling;
 mod process;
 mod report;
+mod scenario;
 mod schedule;
 mod sender;
 mod session;
@@ -48,6 +50,7 @@ use serde::Serialize;
 use crate::live::Live;
 use crate::options::{Cli, Command, Protocol, SteadyOptions};
 use crate::process::Process;
+use crate::scenario::{churn, malformed, objects, replay, slow, storm};
 use crate::steady::Run;
 
 /// The same allocator as the servers that are compared.
@@ -82,6 +85,24 @@ fn run(cli: Cli) -> Result<bool> {
         Some(Command::Figures) => {
             write!(stdout(), "{}", figures::list())?;
             Ok(true)
+        }
+        Some(Command::Churn(options)) => {
+            output::deliver(&churn::run(&options, &Live::new())?, &options.scene.output)
+        }
+        Some(Command::Storm(options)) => {
+            output::deliver(&storm::run(&options, &Live::new())?, &options.scene.output)
+        }
+        Some(Command::SlowReaders(options)) => {
+            output::deliver(&slow::run(&options, &Live::new())?, &options.guest.output)
+        }
+        Some(Command::Malformed(options)) => {
+            output::deliver(&malformed::run(&options, &Live::new())?, &options.guest.output)
+        }
+        Some(Command::Objects(options)) => {
+            output::deliver(&objects::run(&options, &Live::new())?, &options.scene.output)
+        }
+        Some(Command::Replay(options)) => {
+            output::deliver(&replay::run(&options, &Live::new())?, &options.scene.output)
         }
         Some(Command::Steady(options)) => run_steady(&options),
         None => run_steady(&cli.steady),

@@ -100,6 +100,13 @@ impl Sender {
         Ok(true)
     }
 
+    /// Sends bytes that are no message. Only over a socket.
+    pub(crate) fn send_raw(&self, bytes: &[u8]) -> io::Result<()> {
+        let mut pending = self.pending.borrow_mut();
+        pending.extend_from_slice(bytes);
+        self.flush(&mut pending)
+    }
+
     fn flush(&self, pending: &mut Vec<u8>) -> io::Result<()> {
         let Way::Socket(socket) = &self.way else { return Ok(()) };
         while !pending.is_empty() {

@@ -127,7 +127,7 @@ fn metres(text: &str) -> Result<f32, String> {
     in_range(text, 0.0..=100_000.0).map(|metres| metres as f32)
 }
 
-fn share(text: &str) -> Result<f64, String> {
+pub(super) fn share(text: &str) -> Result<f64, String> {
     in_range(text, 0.0..=1.0)
 }
 

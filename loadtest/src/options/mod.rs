@@ -1,6 +1,7 @@
 //! The command line.
 
 mod load;
+mod scenario;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,6 +9,11 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use load::{Auth, Encoding, LoadOptions, Phases, RoomOptions, TickHz, Transport};
+
+pub(crate) use scenario::{
+    ChurnOptions, GuestOptions, MalformedOptions, ObjectsOptions, ReplayOptions, SceneOptions, SlowOptions,
+    StormOptions,
+};
 
 use crate::objective::Objective;
 use crate::stamp::SENDERS_MAX;
@@ -27,6 +33,18 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Everybody joins, moves and watches the others; the same as naming no command.
     Steady(Box<SteadyOptions>),
+    /// Half of the people stay and move, the others come and go; everybody must always be told who is there.
+    Churn(Box<ChurnOptions>),
+    /// Everybody comes at once, and comes back after a restart.
+    Storm(Box<StormOptions>),
+    /// Guests who do not read, or hardly, beside users who must not notice.
+    SlowReaders(Box<SlowOptions>),
+    /// Guests who send what is broken, beside users who must not notice.
+    Malformed(Box<MalformedOptions>),
+    /// Everybody edits the same objects; of all edits of one version exactly one is granted.
+    Objects(Box<ObjectsOptions>),
+    /// Bots do again what a recording says.
+    Replay(Box<ReplayOptions>),
     /// List the figures that `--assert` takes.
     Figures,
     /// Hold connections that say nothing, and weigh them.

@@ -4,6 +4,8 @@
 mod colyseus;
 mod socketio;
 
+pub(crate) use socketio::PATH as SOCKETIO_PATH;
+
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;

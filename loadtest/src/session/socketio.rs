@@ -16,7 +16,7 @@ use crate::witness::Received;
 use crate::worker::{Plan, Shared};
 
 /// Where the WebSocket is opened.
-const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
+pub(crate) const PATH: &str = "/socket.io/?EIO=4&transport=websocket";
 /// What a pose frame's announcement begins with.
 const POSE_FRAME: &[u8] = b"451-[\"pose-frame\"";
 /// Events that come in great numbers while people arrive and leave, and that nobody here needs.
