@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use protocol::{Packet, PacketKind};
@@ -20,6 +21,9 @@ use crate::websocket::{opcode, read_frame};
 
 /// Bytes that are read at a time, and how many frames' bytes a client may hold that are not whole.
 const READ_BYTES: usize = 16 * 1024;
+
+/// How long a session that polls may take to end.
+const GOING: Duration = Duration::from_secs(5);
 
 /// What comes.
 #[derive(Debug, Clone, PartialEq)]
@@ -222,6 +226,15 @@ impl Client {
                     polling::split::<String>(&body.packets, |kind, payload| self.take(kind, payload))?;
                 }
             }
+        }
+    }
+
+    /// Goes without a word to the room. A connection just ends; a session that polls has none, and must say so.
+    pub(crate) fn hang_up(mut self) {
+        if matches!(self.link, Link::Polling(_)) && self.say("1").is_ok() {
+            tokio::task::spawn_local(tokio::time::timeout(GOING, async move {
+                while self.next().await.is_ok() {}
+            }));
         }
     }
 

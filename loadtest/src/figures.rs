@@ -107,6 +107,7 @@ pub(crate) const SCENARIO_DURATIONS: &[(&str, &str)] = &[
 
 /// Counts of scenarios.
 pub(crate) const SCENARIO_COUNTS: &[(&str, &str)] = &[
+    ("capacity", "--find-capacity: the most users with whom the objective holds"),
     ("joins", "churn: joins while others watched"),
     ("conflicts", "objects: edits refused as stale"),
     ("edits", "objects: edits granted"),

@@ -9,11 +9,13 @@
 //! not be completed.
 
 mod binary;
+mod capacity;
 mod client;
 mod colyseus;
 mod compare;
 mod crowd;
 mod figures;
+mod html;
 mod http;
 mod idle;
 mod live;
@@ -110,7 +112,7 @@ fn run(cli: Cli) -> Result<bool> {
 }
 
 fn run_steady(options: &SteadyOptions) -> Result<bool> {
-    let SteadyOptions { url, protocol, load, pid, pin, output } = options;
+    let SteadyOptions { url, protocol, load, pid, pin, capacity, output } = options;
     let run = Run {
         url: url.as_deref().context("no --url")?,
         load,
@@ -121,6 +123,9 @@ fn run_steady(options: &SteadyOptions) -> Result<bool> {
         cores: pin,
         guests: 0,
     };
+    if capacity.find_capacity {
+        return output::deliver(&capacity::run(&run, capacity, &Live::new())?, output);
+    }
     output::deliver(&steady::run(&run, &Live::new())?, output)
 }
 

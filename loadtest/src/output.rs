@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::figures;
+use crate::html::Page;
 use crate::objective::Assertion;
 use crate::options::OutputOptions;
 use crate::report::Report;
@@ -19,6 +20,11 @@ pub(crate) trait Findings: Display + Serialize {
 
     /// The figure of this name, if it was measured.
     fn figure(&self, name: &str) -> Option<f64>;
+
+    /// As a page with charts; `None` if there is nothing to draw.
+    fn page(&self) -> Option<Page<'_>> {
+        None
+    }
 }
 
 impl Findings for Report {
@@ -28,6 +34,16 @@ impl Findings for Report {
 
     fn figure(&self, name: &str) -> Option<f64> {
         figures::of_report(self, name)
+    }
+
+    fn page(&self) -> Option<Page<'_>> {
+        Some(Page {
+            title: format!("{} users in {} rooms at {} Hz, {}", self.users, self.rooms, self.hz, self.encoding),
+            text: self.to_string(),
+            what: "pose age",
+            timeline: &self.timeline,
+            curve: &self.pose_age_curve,
+        })
     }
 }
 
@@ -56,6 +72,11 @@ pub(crate) fn deliver<F: Findings>(findings: &F, output: &OutputOptions) -> Resu
         } else {
             fs::write(file, json).with_context(|| format!("cannot write {}", file.display()))?;
         }
+    }
+    if let Some(file) = &output.html {
+        let page = findings.page().context("there is nothing to draw for --html")?;
+        let html = page.render(&judged.faults, &judged.assertions)?;
+        fs::write(file, html).with_context(|| format!("cannot write {}", file.display()))?;
     }
     if !output.json_instead() {
         write!(stdout(), "{findings}")?;

@@ -246,4 +246,5 @@ async fn live(
         _ = phase.wait_for(|phase| matches!(phase, Phase::Over)) => {}
     }
     session.settle();
+    session.leave().await;
 }

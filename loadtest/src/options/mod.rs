@@ -71,7 +71,29 @@ pub(crate) struct SteadyOptions {
     #[arg(long, value_delimiter = ',')]
     pub(crate) pin: Vec<usize>,
     #[command(flatten)]
+    pub(crate) capacity: CapacityOptions,
+    #[command(flatten)]
     pub(crate) output: OutputOptions,
+}
+
+/// How many users an objective allows.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CapacityOptions {
+    /// Try more and more users until the objective breaks, and say how many it allows. `--users` is ignored
+    #[arg(long)]
+    pub(crate) find_capacity: bool,
+    /// The objective: the p99 age of poses of those near by
+    #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
+    pub(crate) p99: Duration,
+    /// The objective, too: the longest time without an update of somebody near
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    pub(crate) max_gap: Duration,
+    /// How many users to begin with
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(2..=i64::from(SENDERS_MAX)))]
+    pub(crate) from: u32,
+    /// How many to try at most
+    #[arg(long, default_value_t = SENDERS_MAX, value_parser = clap::value_parser!(u32).range(2..=i64::from(SENDERS_MAX)))]
+    pub(crate) most: u32,
 }
 
 /// Where the findings go, and what must be true of them.

@@ -338,6 +338,12 @@ impl Report {
         faults
     }
 
+    /// Whether the load generator was itself at its limit, so that the figures say little of the server.
+    pub(crate) fn load_is_the_limit(&self) -> bool {
+        self.load_cores > LOAD_CPU_SHARE_MAX * self.load_cores_given as f64
+            || self.send_lateness_ms.p99 > LATENESS_P99_MAX_MS
+    }
+
     /// What makes the figures doubtful, though the server may be right.
     pub(crate) fn doubts(&self) -> Vec<String> {
         let mut doubts = Vec::new();

@@ -349,7 +349,9 @@ impl World {
                 left
             }
             Order::HangUp => {
-                *client = None;
+                if let Some(client) = client.take() {
+                    client.hang_up();
+                }
                 self.ledger.borrow_mut().count("leaves");
                 self.leave(index);
                 Ok(())

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::figures;
+use crate::html::Page;
 use crate::output::Findings;
 use crate::report::{Quantiles, Report};
 use crate::tally::{Durations, Reasons, count_reason};
@@ -160,6 +161,18 @@ impl Findings for ScenarioReport {
         own.or_else(|| match name {
             "faults" => Some(self.faults().len() as f64),
             _ => self.others.as_ref().and_then(|others| figures::of_report(others, name)),
+        })
+    }
+
+    fn page(&self) -> Option<Page<'_>> {
+        let beside = self.others.as_ref();
+        Some(Page {
+            title: format!("{}, {} users", self.scenario, self.users),
+            text: self.to_string(),
+            // Beside users who move, it is they who matter.
+            what: if beside.is_some() { "pose age of the users" } else { self.main },
+            timeline: beside.map_or(&self.timeline, |report| &report.timeline),
+            curve: beside.map_or(&self.curve, |report| &report.pose_age_curve),
         })
     }
 }

@@ -10,7 +10,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context as TaskContext, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tokio::io::{AsyncRead, ReadBuf};
@@ -27,6 +27,9 @@ use crate::worker::{Plan, Shared};
 
 /// A frame longer than this is put together in a buffer of its own, not in the one that all sessions share.
 const LONG_FRAME_BYTES: usize = 128 * 1024;
+
+/// How long a session that polls may take to end.
+const GOING: Duration = Duration::from_secs(1);
 
 /// How far a session has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -137,6 +140,17 @@ impl Session {
                 self.sender.closed.set(true);
                 return reason;
             }
+        }
+    }
+
+    /// Says goodbye where the end of a connection does not say it: a session that polls has none.
+    pub(crate) async fn leave(&mut self) {
+        if let Link::Polling(polling) = &mut self.link
+            && self.sender.send(opcode::TEXT, b"1").is_ok()
+        {
+            let ended = async { while let Some(Ok(_)) = polling.bodies.recv().await {} };
+            // A server that does not end it will find out by itself.
+            let _ = tokio::time::timeout(GOING, ended).await;
         }
     }
 

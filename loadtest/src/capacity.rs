@@ -1,0 +1,227 @@
+//! How many users a server carries before an objective breaks: coarse steps up, then halves between the last that held and
+//! the first that did not.
+
+use std::fmt;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde::Serialize;
+
+use crate::live::Live;
+use crate::options::{CapacityOptions, LoadOptions};
+use crate::output::Findings;
+use crate::report::Report;
+use crate::stamp::SENDERS_MAX;
+use crate::steady::{self, Run};
+
+/// Steps of one search, whatever the server does.
+const STEPS_MAX: usize = 40;
+/// Where two numbers of users are near enough to call the lower one the limit, as a share of it.
+const PRECISION: f64 = 0.05;
+/// Between two steps, so that the server has put away what the last one left.
+const REST: Duration = Duration::from_secs(1);
+
+/// One step of the search.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Step {
+    users: u32,
+    holds: bool,
+    /// What broke, each in a few words.
+    broken: Vec<String>,
+    /// Whether the load generator itself was at its limit.
+    load_is_the_limit: bool,
+    pose_age_near_p99_ms: Option<f64>,
+    update_gap_near_max_ms: Option<f64>,
+    disconnects: u32,
+    kib_per_user_s: Option<f64>,
+    server_cores: Option<f64>,
+    load_cores: Option<f64>,
+}
+
+/// What the search has found.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Capacity {
+    url: String,
+    objective: String,
+    /// The most users with whom the objective held; `None` if it never did.
+    pub(crate) limit: Option<u32>,
+    /// The fewest with whom it broke; `None` if the search ended before.
+    broken_at: Option<u32>,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// Searches. `run` says all but how many users there are.
+///
+/// # Errors
+/// If the first step cannot be completed.
+pub(crate) fn run(run: &Run<'_>, options: &CapacityOptions, live: &Live) -> Result<Capacity> {
+    ensure!(run.judged, "only poses that are judged have an age");
+    let mut steps: Vec<Step> = Vec::new();
+    let least = 2 * run.load.rooms;
+    let mut attempt = |users: u32| {
+        if !steps.is_empty() {
+            std::thread::sleep(REST);
+        }
+        let load = LoadOptions { users, ..run.load.clone() };
+        let report = steady::run(&Run { load: &load, ..*run }, live);
+        let step = match report {
+            Ok(report) => Step::new(&report, options),
+            // A server that cannot be reached at all is no finding.
+            Err(error) if steps.is_empty() => return Err(error),
+            Err(error) => Step::incomplete(users, format!("{error:#}")),
+        };
+        let holds = step.holds;
+        steps.push(step);
+        Ok(holds)
+    };
+    let (limit, broken_at) = search(options.from.max(least), least, options.most, &mut attempt)?;
+    let objective = format!(
+        "p99 age of poses of those near by at most {:?}, no update of theirs later than {:?}, nobody disconnected",
+        options.p99, options.max_gap
+    );
+    Ok(Capacity { url: run.url.to_owned(), objective, limit, broken_at, steps })
+}
+
+/// The largest number that holds and the smallest that does not, from `least` to `most`, within [`PRECISION`].
+fn search(
+    from: u32,
+    least: u32,
+    most: u32,
+    holds: &mut impl FnMut(u32) -> Result<bool>,
+) -> Result<(Option<u32>, Option<u32>)> {
+    let most = most.min(SENDERS_MAX).max(least);
+    let (mut good, mut bad) = (None, None);
+    let mut users = from.min(most);
+    for _ in 0..STEPS_MAX {
+        *(if holds(users)? { &mut good } else { &mut bad }) = Some(users);
+        users = match (good, bad) {
+            (Some(good), None) if good == most => break,
+            (Some(good), None) => (2 * good).min(most),
+            (None, Some(bad)) if bad == least => break,
+            (None, Some(bad)) => (bad / 2).max(least),
+            (Some(good), Some(bad)) => {
+                let near_enough = (f64::from(good) * PRECISION).max(1.0);
+                if f64::from(bad - good) <= near_enough {
+                    break;
+                }
+                good + (bad - good) / 2
+            }
+            (None, None) => break,
+        };
+    }
+    Ok((good, bad))
+}
+
+impl Step {
+    fn new(report: &Report, options: &CapacityOptions) -> Self {
+        let poses = report.poses.as_ref();
+        let p99 = poses.map(|poses| poses.pose_age_near_ms.p99);
+        let gap = poses.map(|poses| poses.update_gap_near_ms.max);
+        let mut broken = Vec::new();
+        for (what, found, limit) in [("p99", p99, options.p99), ("gap", gap, options.max_gap)] {
+            if let Some(found) = found.filter(|found| *found > limit.as_secs_f64() * 1_000.0) {
+                broken.push(format!("{what} {found:.0} ms"));
+            }
+        }
+        broken.extend(report.faults());
+        Self {
+            users: report.users,
+            holds: broken.is_empty(),
+            broken,
+            load_is_the_limit: report.load_is_the_limit(),
+            pose_age_near_p99_ms: p99,
+            update_gap_near_max_ms: gap,
+            disconnects: report.disconnects.values().sum(),
+            kib_per_user_s: Some(report.bytes_per_user_s / 1_024.0),
+            server_cores: report.server.as_ref().map(|cost| cost.cores),
+            load_cores: Some(report.load_cores),
+        }
+    }
+
+    fn incomplete(users: u32, reason: String) -> Self {
+        Self {
+            users,
+            holds: false,
+            broken: vec![reason],
+            load_is_the_limit: false,
+            pose_age_near_p99_ms: None,
+            update_gap_near_max_ms: None,
+            disconnects: 0,
+            kib_per_user_s: None,
+            server_cores: None,
+            load_cores: None,
+        }
+    }
+}
+
+impl Findings for Capacity {
+    fn faults(&self) -> Vec<String> {
+        let fewest = self.steps.iter().map(|step| step.users).min().unwrap_or_default();
+        let none = || format!("the objective does not even hold with {fewest} users");
+        self.limit.is_none().then(none).into_iter().collect()
+    }
+
+    fn figure(&self, name: &str) -> Option<f64> {
+        (name == "capacity").then_some(self.limit?.into())
+    }
+}
+
+impl fmt::Display for Capacity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "capacity of {}: {}", self.url, self.objective)?;
+        writeln!(f, "   users  holds  p99 near ms  gap near ms  ended  KiB/s each  server cores  load cores")?;
+        for step in &self.steps {
+            let figure = |value: Option<f64>, decimals: usize| {
+                value.map_or_else(|| "-".to_owned(), |value| format!("{value:.decimals$}"))
+            };
+            write!(
+                f,
+                "  {:>6}  {:<5}  {:>11}  {:>11}  {:>5}  {:>10}  {:>12}  {:>10}",
+                step.users,
+                if step.holds { "yes" } else { "NO" },
+                figure(step.pose_age_near_p99_ms, 1),
+                figure(step.update_gap_near_max_ms, 0),
+                step.disconnects,
+                figure(step.kib_per_user_s, 1),
+                figure(step.server_cores, 2),
+                figure(step.load_cores, 2)
+            )?;
+            let own = if step.load_is_the_limit { " (the load was at its own limit)" } else { "" };
+            writeln!(f, "  {}{own}", step.broken.join("; "))?;
+        }
+        match (self.limit, self.broken_at) {
+            (Some(limit), Some(broken)) => writeln!(f, "  limit: {limit} users; it breaks with {broken}"),
+            (Some(limit), None) => writeln!(f, "  limit: at least {limit} users, the most that were tried"),
+            (None, _) => self.faults().iter().try_for_each(|fault| writeln!(f, "  FAULT: {fault}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_is_found_from_wherever_one_starts() {
+        for limit in [2, 3, 37, 100, 999, 1_000, 6_000] {
+            for from in [2, 100, 5_000] {
+                let mut tried = 0;
+                let mut holds = |users| {
+                    tried += 1;
+                    Ok(users <= limit)
+                };
+                let (good, bad) = search(from, 2, 10_000, &mut holds).unwrap();
+                let (good, bad) = (good.unwrap(), bad.unwrap());
+                assert!(good <= limit && limit < bad, "{good} {limit} {bad}");
+                assert!(f64::from(bad - good) <= (f64::from(good) * PRECISION).max(1.0), "{good} {bad}");
+                assert!(tried < 25, "{tried}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_search_ends_where_there_is_nothing_more_to_try() {
+        assert_eq!(search(100, 2, 3_000, &mut |_| Ok(true)).unwrap(), (Some(3_000), None));
+        assert_eq!(search(100, 4, 3_000, &mut |_| Ok(false)).unwrap(), (None, Some(4)));
+    }
+}
