@@ -169,7 +169,10 @@ impl Findings for Capacity {
 impl fmt::Display for Capacity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "capacity of {}: {}", self.url, self.objective)?;
-        writeln!(f, "   users  holds  p99 near ms  gap near ms  ended  KiB/s each  server cores  load cores")?;
+        writeln!(
+            f,
+            "   users  holds  p99 near ms  gap near ms  ended  KiB/s each  server cores  load cores"
+        )?;
         for step in &self.steps {
             let figure = |value: Option<f64>, decimals: usize| {
                 value.map_or_else(|| "-".to_owned(), |value| format!("{value:.decimals$}"))

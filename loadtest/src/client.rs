@@ -270,7 +270,9 @@ impl Client {
                 let text = std::str::from_utf8(payload).map_err(|_| "text that is not UTF-8".to_owned())?;
                 self.take_text(text)?;
             }
-            opcode::BINARY if self.attachments == 0 => return Err("a binary message that nothing announced".into()),
+            opcode::BINARY if self.attachments == 0 => {
+                return Err("a binary message that nothing announced".into());
+            }
             opcode::BINARY => self.attachments -= 1,
             opcode::PING => self.sender.send(opcode::PONG, payload).map_err(|error| error.to_string())?,
             opcode::CLOSE => return Err("the server closed the WebSocket".to_owned()),

@@ -37,8 +37,10 @@ impl Unit {
     }
 }
 
+type Quantile = fn(&Quantiles) -> f64;
+
 /// What a duration's name ends with.
-const QUANTILES: [(&str, fn(&Quantiles) -> f64); 5] = [
+const QUANTILES: [(&str, Quantile); 5] = [
     ("_p50", |quantiles| quantiles.p50),
     ("_p90", |quantiles| quantiles.p90),
     ("_p99", |quantiles| quantiles.p99),
@@ -128,7 +130,7 @@ pub(crate) fn unit_of(name: &str) -> Option<Unit> {
 }
 
 /// Which quantile of the durations `base` is called `name`.
-pub(crate) fn quantile_of(name: &str, base: &str) -> Option<fn(&Quantiles) -> f64> {
+pub(crate) fn quantile_of(name: &str, base: &str) -> Option<Quantile> {
     let suffix = name.strip_prefix(base)?;
     QUANTILES.iter().find(|(end, _)| *end == suffix).map(|(_, quantile)| *quantile)
 }

@@ -38,7 +38,10 @@ impl Findings for Report {
 
     fn page(&self) -> Option<Page<'_>> {
         Some(Page {
-            title: format!("{} users in {} rooms at {} Hz, {}", self.users, self.rooms, self.hz, self.encoding),
+            title: format!(
+                "{} users in {} rooms at {} Hz, {}",
+                self.users, self.rooms, self.hz, self.encoding
+            ),
             text: self.to_string(),
             what: "pose age",
             timeline: &self.timeline,

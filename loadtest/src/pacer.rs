@@ -103,7 +103,8 @@ impl Pacer {
         shared.board.put(*index, [place.x, place.z]);
         text.clear();
         // They take turns, so that the server is not asked by all at once.
-        let asks = self.asks_each.is_some_and(|each| (number + *index) % each == 0) && sender.ask(number);
+        let asks =
+            self.asks_each.is_some_and(|each| (number + *index).is_multiple_of(each)) && sender.ask(number);
         let question = if asks { format!("42{}[\"time-sync\"]", number + 1) } else { String::new() };
         let mut messages = Vec::with_capacity(3);
         match (shared.protocol, self.encoding) {
@@ -124,11 +125,14 @@ impl Pacer {
             messages.push((opcode::TEXT, question.as_bytes()));
         }
         let sent = sender.send_volatile(&messages);
+        // What could not be sent is not asked either.
         let asks = asks && (matches!(sent, Ok(true)) || !sender.answered(number));
+        // An error is the reader's to find and to count.
+        let sent = sent.unwrap_or(false);
+        let mut tally = shared.tally.borrow_mut();
+        tally.sent_in_all += u64::from(sent);
         if schedule.counts(number) {
-            let mut tally = shared.tally.borrow_mut();
-            // An error is the reader's to find and to count.
-            *(if sent.unwrap_or(false) { &mut tally.sent } else { &mut tally.not_sent }) += 1;
+            *(if sent { &mut tally.sent } else { &mut tally.not_sent }) += 1;
             tally.acks_asked += u64::from(asks);
             tally.lateness.record(now.saturating_duration_since(schedule.due(*index, number)));
         }

@@ -91,6 +91,8 @@ pub(crate) struct Tally {
     pub(crate) join: Durations,
     /// Poses that count and were handed to the kernel.
     pub(crate) sent: u64,
+    /// Poses that were handed to the kernel in all, those of the warm-up and after the window included.
+    pub(crate) sent_in_all: u64,
     /// Poses that count and were left out, because the connection took no more.
     pub(crate) not_sent: u64,
     /// Answers asked for with poses that count; how many of them came, and how many never did.
@@ -160,6 +162,7 @@ impl Tally {
             connect: Durations::new(),
             join: Durations::new(),
             sent: 0,
+            sent_in_all: 0,
             not_sent: 0,
             acks_asked: 0,
             acks_answered: 0,
@@ -213,6 +216,7 @@ impl Tally {
         }
         for (own, others) in [
             (&mut self.sent, other.sent),
+            (&mut self.sent_in_all, other.sent_in_all),
             (&mut self.not_sent, other.not_sent),
             (&mut self.acks_asked, other.acks_asked),
             (&mut self.acks_answered, other.acks_answered),

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, anyhow};
 use plotters::prelude::{
-    ChartBuilder, IntoDrawingArea, IntoFont, LineSeries, PathElement, RGBColor, SVGBackend, SeriesLabelPosition,
-    WHITE,
+    ChartBuilder, IntoDrawingArea, IntoFont, LineSeries, PathElement, RGBColor, SVGBackend,
+    SeriesLabelPosition, WHITE,
 };
 use plotters::style::Color;
 
@@ -75,7 +75,9 @@ impl Chart {
         let left = points().map(|(x, _)| *x).fold(f64::INFINITY, f64::min);
         let right = points().map(|(x, _)| *x).fold(left + f64::EPSILON, f64::max);
         let top = points().map(|(_, y)| *y).fold(0.0, f64::max);
-        let top = if top > 0.0 { top * 1.1 } else { 1.0 };
+        // The names of the lines stand above the highest of them.
+        let headroom = 1.15 + 0.08 * self.series.len() as f64;
+        let top = if top > 0.0 { top * headroom } else { 1.0 };
         let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
         root.fill(&WHITE)?;
         let mut chart = ChartBuilder::on(&root)
@@ -96,7 +98,8 @@ impl Chart {
             mesh.x_labels(((right - left).ceil() as usize + 1).max(2));
         }
         mesh.draw()?;
-        for (series, colour) in self.series.iter().zip(COLOURS.iter().cycle()).filter(|(s, _)| !s.points.is_empty())
+        for (series, colour) in
+            self.series.iter().zip(COLOURS.iter().cycle()).filter(|(s, _)| !s.points.is_empty())
         {
             let line = LineSeries::new(series.points.iter().copied(), colour.stroke_width(2));
             let sample = |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2));
@@ -127,8 +130,10 @@ mod tests {
 
     #[test]
     fn a_chart_is_svg_with_its_lines_and_labels() {
-        let line = |name, scale: f64| Series::new(name, (0..50).map(|x| (x.into(), scale * f64::from(x))).collect());
-        let chart = Chart { title: "t", x: Axis::Seconds, y: "ms", series: vec![line("p50", 1.0), line("p99", 2.0)] };
+        let line =
+            |name, scale: f64| Series::new(name, (0..50).map(|x| (x.into(), scale * f64::from(x))).collect());
+        let chart =
+            Chart { title: "t", x: Axis::Seconds, y: "ms", series: vec![line("p50", 1.0), line("p99", 2.0)] };
         let svg = chart.draw().unwrap();
         assert!(svg.starts_with("<svg") && svg.contains("p99") && svg.contains("seconds"), "{svg}");
         assert!(svg.matches("<polyline").count() >= 2, "{svg}");

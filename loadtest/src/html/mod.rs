@@ -91,7 +91,9 @@ impl Page<'_> {
                 title: "Bytes per user",
                 x: Axis::Seconds,
                 y: "KiB/s",
-                series: vec![series("each user", |second| second.bytes_per_user.map(|bytes| bytes / 1_024.0))],
+                series: vec![series("each user", |second| {
+                    second.bytes_per_user.map(|bytes| bytes / 1_024.0)
+                })],
             },
             Chart {
                 title: "CPU",

@@ -177,6 +177,8 @@ pub(crate) struct Report {
     pub(crate) connect_ms: Quantiles,
     pub(crate) join_ms: Quantiles,
     pub(crate) poses_sent: u64,
+    /// The same, with those of the warm-up and after the window.
+    pub(crate) poses_sent_in_all: u64,
     /// Poses that were due but that a connection did not take.
     pub(crate) poses_not_sent: u64,
     /// `None` if poses were not judged.
@@ -276,6 +278,7 @@ impl Report {
             connect_ms: (&tally.connect).into(),
             join_ms: (&tally.join).into(),
             poses_sent: tally.sent,
+            poses_sent_in_all: tally.sent_in_all,
             poses_not_sent: tally.not_sent,
             poses: run.judged.then(|| Poses::new(run.load.near, crowd, schedule, tally)),
             acks: Acks::new(tally),

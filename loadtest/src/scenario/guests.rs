@@ -86,7 +86,11 @@ fn notice(ledger: &mut Ledger, options: &GuestOptions, report: &Report) {
     let Some(poses) = &report.poses else { return };
     for (what, found, limit) in [
         ("the p99 age of poses of those near by", poses.pose_age_near_ms.p99, options.users_p99),
-        ("the longest time without an update of somebody near", poses.update_gap_near_ms.max, options.users_gap),
+        (
+            "the longest time without an update of somebody near",
+            poses.update_gap_near_ms.max,
+            options.users_gap,
+        ),
     ] {
         if found > limit.as_secs_f64() * 1_000.0 {
             ledger.blame(&format!("the users noticed: {what} was {found:.0} ms"));

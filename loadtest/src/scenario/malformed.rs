@@ -121,7 +121,9 @@ async fn attempt(client: &mut Client, attack: &Attack) -> Response {
     for input in &attack.inputs {
         let sent = match input {
             Input::Text(text) => client.say(text).map_err(|_| ()),
-            Input::Binary(bytes) => client.sender().send(crate::websocket::opcode::BINARY, bytes).map_err(|_| ()),
+            Input::Binary(bytes) => {
+                client.sender().send(crate::websocket::opcode::BINARY, bytes).map_err(|_| ())
+            }
             Input::Raw(bytes) => client.sender().send_raw(bytes).map_err(|_| ()),
         };
         if sent.is_err() {

@@ -108,7 +108,8 @@ async fn play(options: &ObjectsOptions, live: &Live) -> Result<ScenarioReport> {
     for (index, client) in clients.into_iter().enumerate() {
         lives.spawn_local(edit(world.clone(), index, client, phases.clone()));
     }
-    let known = |world: &World| world.editors.iter().all(|e| e.versions.borrow().len() == world.objects.len());
+    let known =
+        |world: &World| world.editors.iter().all(|e| e.versions.borrow().len() == world.objects.len());
     world.wait(scene.patience, known).await;
     ensure!(known(&world), "not everybody was told of the objects within {:?}", scene.patience);
 
@@ -296,7 +297,9 @@ fn take(world: &World, index: usize, incoming: Incoming, open: &mut HashMap<u64,
         }
         Incoming::Event(event, args) => match &*event {
             "object-created" => {
-                let Some(told) = first::<Told>(&args) else { return world.blame("object-created cannot be read") };
+                let Some(told) = first::<Told>(&args) else {
+                    return world.blame("object-created cannot be read");
+                };
                 world.editors[index].versions.borrow_mut().insert(told.id, told.version);
             }
             "object-updated" => match first::<Told>(&args) {

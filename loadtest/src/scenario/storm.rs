@@ -99,11 +99,11 @@ async fn play(options: &StormOptions, server: &mut Option<Server>, live: &Live) 
 }
 
 impl Weather {
-    /// Waits until the server logs people in, or answers at all.
+    /// Waits until the server takes connections.
     async fn until_open(&self, within: Duration) -> Result<()> {
         let give_up = Instant::now() + within;
         loop {
-            let Err(error) = self.entrance.target.get("/", None, None).await else { return Ok(()) };
+            let Err(error) = self.entrance.target.connect().await else { return Ok(()) };
             if Instant::now() >= give_up {
                 return Err(error.context("the server does not come up"));
             }
@@ -141,8 +141,9 @@ impl Weather {
     /// One attempt to get in.
     async fn attempt(&self, index: usize) -> Result<Client, String> {
         let entered = tokio::time::timeout(ATTEMPT, self.entrance.enter(&format!("storm {index}"))).await;
-        let (client, present) =
-            entered.map_err(|_| "an attempt took too long".to_owned())?.map_err(|error| format!("{error:#}"))?;
+        let (client, present) = entered
+            .map_err(|_| "an attempt took too long".to_owned())?
+            .map_err(|error| format!("{error:#}"))?;
         let told = self.views[index].borrow_mut().take("room-users", &present);
         let mut ledger = self.ledger.borrow_mut();
         if let Err(fault) = told {
@@ -173,10 +174,10 @@ impl Weather {
                 Ok(Incoming::Event(event, args)) => {
                     // While it goes down, people leave in an order of their own.
                     let told = self.views[index].borrow_mut().take(&event, &args);
-                    if let Err(fault) = told.map_err(|fault| fault.to_owned()) {
-                        if !self.restarting.get() {
-                            self.ledger.borrow_mut().blame(&fault);
-                        }
+                    if let Err(fault) = told
+                        && !self.restarting.get()
+                    {
+                        self.ledger.borrow_mut().blame(fault);
                     }
                 }
                 Ok(_) => {}
@@ -224,7 +225,9 @@ async fn restart(options: &StormOptions, server: &mut Option<Server>) -> Result<
         return server.restart(options.kill, options.back_within).await;
     }
     let Some(command) = options.restart_cmd.clone() else { return Ok(()) };
-    let run = move || Command::new("/bin/sh").args(["-c", &command]).stdin(Stdio::null()).stdout(Stdio::null()).status();
+    let run = move || {
+        Command::new("/bin/sh").args(["-c", &command]).stdin(Stdio::null()).stdout(Stdio::null()).status()
+    };
     let status = tokio::task::spawn_blocking(run).await?.context("the restart command does not run")?;
     ensure!(status.success(), "the restart command ended with {status}");
     Ok(())

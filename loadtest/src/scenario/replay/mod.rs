@@ -128,7 +128,9 @@ async fn play(options: &ReplayOptions, live: &Live) -> Result<ScenarioReport> {
 /// The recording, from a file or from the server.
 async fn read(options: &ReplayOptions, entrance: &Entrance) -> Result<Recording> {
     let text = match (&options.recording, &options.from_room) {
-        (Some(file), _) => fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?,
+        (Some(file), _) => {
+            fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?
+        }
         (None, Some(room)) => {
             let token = entrance.login("watcher").await?;
             let path = format!("/api/rooms/{}/replay?from=0", utf8_percent_encode(room, NON_ALPHANUMERIC));
@@ -150,7 +152,8 @@ impl World {
     fn is_done(&self) -> bool {
         let (seen, told) = {
             let ledger = self.ledger.borrow();
-            let seen = ledger.counted("joins_seen") + ledger.counted("leaves_seen") + ledger.counted("events_seen");
+            let seen =
+                ledger.counted("joins_seen") + ledger.counted("leaves_seen") + ledger.counted("events_seen");
             let told = ledger.counted("joins") + ledger.counted("leaves") + ledger.counted("events");
             (seen, told)
         };
@@ -283,7 +286,9 @@ async fn watch(world: Rc<World>, mut client: Client, present: String) {
         let (event, args) = match client.next().await {
             Ok(Incoming::Event(event, args)) => (event, args),
             Ok(_) => continue,
-            Err(reason) => return world.ledger.borrow_mut().blame(&format!("the watcher's session ended: {reason}")),
+            Err(reason) => {
+                return world.ledger.borrow_mut().blame(&format!("the watcher's session ended: {reason}"));
+            }
         };
         match view.take(&event, &args) {
             Ok(News::Joined(..)) => world.count("joins_seen"),
