@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use crate::html::Page;
 use crate::live::Live;
 use crate::options::{CapacityOptions, LoadOptions};
 use crate::output::Findings;
@@ -163,6 +164,12 @@ impl Findings for Capacity {
 
     fn figure(&self, name: &str) -> Option<f64> {
         (name == "capacity").then_some(self.limit?.into())
+    }
+
+    fn page(&self) -> Page<'_> {
+        let title = format!("capacity of {}", self.url);
+        // Its table says all: no two steps are seconds of one run.
+        Page { title, text: self.to_string(), what: "", timeline: &[], curve: &[] }
     }
 }
 

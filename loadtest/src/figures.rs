@@ -129,6 +129,17 @@ pub(crate) fn unit_of(name: &str) -> Option<Unit> {
     number.or_else(|| SCENARIO_COUNTS.iter().any(|(of, _)| *of == name).then_some(Unit::Count))
 }
 
+/// Whether `command` measures that figure. Users who move are there in a steady load, and beside guests.
+pub(crate) fn is_measured_by(name: &str, command: &str) -> bool {
+    let durations = SCENARIO_DURATIONS.iter().filter(|(base, _)| quantile_of(name, base).is_some());
+    let counts = SCENARIO_COUNTS.iter().filter(|(count, _)| *count == name);
+    match durations.chain(counts).next() {
+        // What it is begins with whose it is.
+        Some((_, what)) => what.split(':').next() == Some(command),
+        None => name == "faults" || ["steady", "slow-readers", "malformed"].contains(&command),
+    }
+}
+
 /// Which quantile of the durations `base` is called `name`.
 pub(crate) fn quantile_of(name: &str, base: &str) -> Option<Quantile> {
     let suffix = name.strip_prefix(base)?;
@@ -178,5 +189,22 @@ mod tests {
         assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
         all.iter().for_each(|name| assert!(unit_of(name).is_some(), "{name}"));
         assert_eq!(unit_of("pose_age_p98"), None);
+    }
+
+    #[test]
+    fn every_figure_is_measured_by_those_who_have_it() {
+        for (name, command, measured) in [
+            ("pose_age_p99", "steady", true),
+            ("pose_age_p99", "malformed", true),
+            ("pose_age_p99", "churn", false),
+            ("presence_max", "churn", true),
+            ("presence_max", "steady", false),
+            ("capacity", "--find-capacity", true),
+            ("capacity", "steady", false),
+            ("cut_off_count", "slow-readers", true),
+            ("faults", "storm", true),
+        ] {
+            assert_eq!(is_measured_by(name, command), measured, "{name} by {command}");
+        }
     }
 }

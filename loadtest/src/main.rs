@@ -89,22 +89,34 @@ fn run(cli: Cli) -> Result<bool> {
             Ok(true)
         }
         Some(Command::Churn(options)) => {
-            output::deliver(&churn::run(&options, &Live::new())?, &options.scene.output)
+            let output = &options.scene.output;
+            output::check(output, "churn")?;
+            output::deliver(&churn::run(&options, &Live::new())?, output)
         }
         Some(Command::Storm(options)) => {
-            output::deliver(&storm::run(&options, &Live::new())?, &options.scene.output)
+            let output = &options.scene.output;
+            output::check(output, "storm")?;
+            output::deliver(&storm::run(&options, &Live::new())?, output)
         }
         Some(Command::SlowReaders(options)) => {
-            output::deliver(&slow::run(&options, &Live::new())?, &options.guest.output)
+            let output = &options.guest.output;
+            output::check(output, "slow-readers")?;
+            output::deliver(&slow::run(&options, &Live::new())?, output)
         }
         Some(Command::Malformed(options)) => {
-            output::deliver(&malformed::run(&options, &Live::new())?, &options.guest.output)
+            let output = &options.guest.output;
+            output::check(output, "malformed")?;
+            output::deliver(&malformed::run(&options, &Live::new())?, output)
         }
         Some(Command::Objects(options)) => {
-            output::deliver(&objects::run(&options, &Live::new())?, &options.scene.output)
+            let output = &options.scene.output;
+            output::check(output, "objects")?;
+            output::deliver(&objects::run(&options, &Live::new())?, output)
         }
         Some(Command::Replay(options)) => {
-            output::deliver(&replay::run(&options, &Live::new())?, &options.scene.output)
+            let output = &options.scene.output;
+            output::check(output, "replay")?;
+            output::deliver(&replay::run(&options, &Live::new())?, output)
         }
         Some(Command::Steady(options)) => run_steady(&options),
         None => run_steady(&cli.steady),
@@ -123,6 +135,7 @@ fn run_steady(options: &SteadyOptions) -> Result<bool> {
         cores: pin,
         guests: 0,
     };
+    output::check(output, if capacity.find_capacity { "--find-capacity" } else { "steady" })?;
     if capacity.find_capacity {
         return output::deliver(&capacity::run(&run, capacity, &Live::new())?, output);
     }

@@ -4,12 +4,12 @@ use std::fmt::Display;
 use std::fs;
 use std::io::{Write, stdout};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use crate::figures;
 use crate::html::Page;
-use crate::objective::Assertion;
+use crate::objective::{Assertion, Objective};
 use crate::options::OutputOptions;
 use crate::report::Report;
 
@@ -21,10 +21,8 @@ pub(crate) trait Findings: Display + Serialize {
     /// The figure of this name, if it was measured.
     fn figure(&self, name: &str) -> Option<f64>;
 
-    /// As a page with charts; `None` if there is nothing to draw.
-    fn page(&self) -> Option<Page<'_>> {
-        None
-    }
+    /// As a page with charts.
+    fn page(&self) -> Page<'_>;
 }
 
 impl Findings for Report {
@@ -36,8 +34,8 @@ impl Findings for Report {
         figures::of_report(self, name)
     }
 
-    fn page(&self) -> Option<Page<'_>> {
-        Some(Page {
+    fn page(&self) -> Page<'_> {
+        Page {
             title: format!(
                 "{} users in {} rooms at {} Hz, {}",
                 self.users, self.rooms, self.hz, self.encoding
@@ -46,7 +44,7 @@ impl Findings for Report {
             what: "pose age",
             timeline: &self.timeline,
             curve: &self.pose_age_curve,
-        })
+        }
     }
 }
 
@@ -57,6 +55,17 @@ struct Judged<'a, F> {
     findings: &'a F,
     faults: Vec<String>,
     assertions: Vec<Assertion>,
+}
+
+/// Whether `command` measures all that is demanded.
+///
+/// # Errors
+/// What it does not measure.
+pub(crate) fn check(output: &OutputOptions, command: &str) -> Result<()> {
+    for Objective { name, .. } in &output.objectives {
+        ensure!(figures::is_measured_by(name, command), "{command} does not measure `{name}`");
+    }
+    Ok(())
 }
 
 /// Writes the findings to wherever was asked for; `false` if the server has a fault or an objective is broken.
@@ -77,8 +86,7 @@ pub(crate) fn deliver<F: Findings>(findings: &F, output: &OutputOptions) -> Resu
         }
     }
     if let Some(file) = &output.html {
-        let page = findings.page().context("there is nothing to draw for --html")?;
-        let html = page.render(&judged.faults, &judged.assertions)?;
+        let html = findings.page().render(&judged.faults, &judged.assertions)?;
         fs::write(file, html).with_context(|| format!("cannot write {}", file.display()))?;
     }
     if !output.json_instead() {

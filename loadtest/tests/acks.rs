@@ -129,7 +129,12 @@ async fn a_figure_that_does_not_exist_is_told_before_anything_begins() {
     let output = tokio::task::spawn_blocking(|| loadtest(9, &["--assert", "pose_age_p98<1s"])).await.unwrap();
     assert_eq!(output.status.code(), Some(2));
     let told = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(told.contains("no figure `pose_age_p98`") && told.contains("update_gap_near_p50"), "{told}");
+    assert!(told.contains("no figure `pose_age_p98`") && told.contains("update_gap_near"), "{told}");
+    // Another command measures that.
+    let output = tokio::task::spawn_blocking(|| loadtest(9, &["--assert", "presence_p99<1s"])).await.unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("steady does not measure `presence_p99`"), "{told}");
 }
 
 #[tokio::test]

@@ -164,16 +164,16 @@ impl Findings for ScenarioReport {
         })
     }
 
-    fn page(&self) -> Option<Page<'_>> {
+    fn page(&self) -> Page<'_> {
         let beside = self.others.as_ref();
-        Some(Page {
+        Page {
             title: format!("{}, {} users", self.scenario, self.users),
             text: self.to_string(),
             // Beside users who move, it is they who matter.
             what: if beside.is_some() { "pose age of the users" } else { self.main },
             timeline: beside.map_or(&self.timeline, |report| &report.timeline),
             curve: beside.map_or(&self.curve, |report| &report.pose_age_curve),
-        })
+        }
     }
 }
 

@@ -61,9 +61,11 @@ pub(crate) fn run(options: &StormOptions, live: &Live) -> Result<ScenarioReport>
 async fn play(options: &StormOptions, server: &mut Option<Server>, live: &Live) -> Result<ScenarioReport> {
     let scene = &options.scene;
     let users = scene.users as usize;
+    let restarts = options.restart_cmd.is_some() || server.is_some();
+    let main = if restarts { "back" } else { "enter" };
     let weather = Rc::new(Weather {
         entrance: Entrance::new(scene, "storm")?,
-        ledger: RefCell::new(Ledger::new("storm", "enter")),
+        ledger: RefCell::new(Ledger::new("storm", main)),
         views: (0..users).map(|_| RefCell::default()).collect(),
         inside: Cell::new(0),
         since: Cell::new(("enter", Instant::now())),
@@ -79,7 +81,7 @@ async fn play(options: &StormOptions, server: &mut Option<Server>, live: &Live) 
     (0..users).for_each(|index| drop(lives.spawn_local(weather_all(weather.clone(), index))));
     live.begin("storm", users as u64);
     weather.until_all_are_in("in", options.back_within, scene.patience, live).await;
-    if options.restart_cmd.is_some() || server.is_some() {
+    if restarts {
         live.begin("restart", users as u64);
         weather.restarting.set(true);
         weather.since.set(("back", Instant::now()));
