@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use tracing::error;
 
 use super::reply::{ApiError, Reply};
-use super::{ApiParts, reply};
+use super::{ApiParts, process, reply};
 use crate::net::serve::Body;
 use crate::redis::RedisHealth;
 
@@ -92,7 +92,9 @@ fn status(status: &str) -> Response<Body> {
 
 pub(super) fn metrics(parts: &ApiParts) -> Reply {
     let mut body = String::new();
-    if let Err(error) = text::encode(&mut body, &parts.registry) {
+    let written = text::encode_registry(&mut body, &process::registry())
+        .and_then(|()| text::encode(&mut body, &parts.registry));
+    if let Err(error) = written {
         error!(%error, "the metrics cannot be written");
         return Err(ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "The metrics cannot be written"));
     }

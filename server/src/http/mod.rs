@@ -9,6 +9,7 @@ mod health;
 mod login;
 mod makers;
 mod page;
+mod process;
 mod replay;
 mod reply;
 mod rooms;
