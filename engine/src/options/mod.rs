@@ -63,7 +63,7 @@ pub struct RoomRequest {
     pub view_budget: Option<u32>,
     /// In clear, as the creator sent it.
     pub password: Option<String>,
-    /// See [`RoomOptions::record`].
+    /// See [`RoomOptions::record`]. Absent: only without a password.
     pub record: Option<bool>,
     /// See [`RoomOptions::record_messages`].
     pub record_messages: Option<bool>,
@@ -133,8 +133,9 @@ impl RoomDefaults {
             persistent: request.persistent.unwrap_or(false),
             tick_hz,
             view,
+            // Whoever wants a password wants no record that others can read, unless it says so.
+            record: request.record.unwrap_or(password.is_none()),
             password,
-            record: request.record.unwrap_or(options.record),
             record_messages: request.record_messages.unwrap_or(options.record_messages),
         })
     }
@@ -217,6 +218,27 @@ mod tests {
         }
         let stored = serde_json::to_string(&options).unwrap();
         assert_eq!(serde_json::from_str::<RoomOptions>(&stored).unwrap(), options);
+    }
+
+    #[test]
+    fn a_room_with_a_password_is_recorded_only_if_that_is_asked_for() {
+        for (password, record, expected) in [
+            (None, None, true),
+            (Some(""), None, true),
+            (Some("sesame"), None, false),
+            (Some("sesame"), Some(true), true),
+            (Some("sesame"), Some(false), false),
+            (None, Some(false), false),
+        ] {
+            let request =
+                RoomRequest { password: password.map(str::to_owned), record, ..RoomRequest::default() };
+            let options = DEFAULTS.accept(&request, [0; 16]).unwrap();
+            assert_eq!(options.record, expected, "{password:?} {record:?}");
+        }
+        // What was stored stays as it is.
+        let stored = r#"{"maxUsers":50,"persistent":true,"tickHz":20,"password":{"salt":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0],
+            "digest":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]}}"#;
+        assert!(serde_json::from_str::<RoomOptions>(stored).unwrap().record);
     }
 
     #[test]

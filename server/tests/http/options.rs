@@ -50,6 +50,9 @@ async fn a_room_is_recorded_as_was_asked_for() {
         (json!({"record": null, "recordMessages": null}), true, false),
         (json!({"record": false}), false, false),
         (json!({"recordMessages": true}), true, true),
+        (json!({"password": "sesame"}), false, false),
+        (json!({"password": ""}), true, false),
+        (json!({"password": "sesame", "record": true}), true, false),
     ]
     .into_iter()
     .enumerate()
