@@ -13,6 +13,9 @@ use crate::net::serve::{self, Body};
 /// How long a browser may remember what a preflight said, in seconds.
 const PREFLIGHT_MAX_AGE_S: &str = "600";
 
+/// The headers that pages of other origins may send beside the usual ones.
+const ALLOWED: &str = "content-type, authorization, x-room-password";
+
 /// The headers of answers that pages of other origins may read beside the usual ones.
 const EXPOSED: &str = "x-total-count, x-next-cursor, x-replay-gaps, retry-after";
 
@@ -49,7 +52,7 @@ pub(super) fn preflight() -> Response<Body> {
     *response.status_mut() = StatusCode::NO_CONTENT;
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, HEAD, POST, OPTIONS"));
-    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("content-type, authorization"));
+    headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED));
     headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(PREFLIGHT_MAX_AGE_S));
     response
 }

@@ -261,7 +261,10 @@ async fn pages_of_other_origins_may_call() {
     let site = Site::with(&[("CORS_ORIGIN", "https://example.com")]);
     let preflight = site.call(Method::OPTIONS, "/api/rooms", "", "").await;
     assert_eq!((preflight.status, preflight.bytes.len()), (StatusCode::NO_CONTENT, 0));
-    assert_eq!(preflight.header("access-control-allow-headers"), "content-type, authorization");
+    assert_eq!(
+        preflight.header("access-control-allow-headers"),
+        "content-type, authorization, x-room-password"
+    );
     assert!(preflight.header("access-control-allow-methods").contains("POST"));
     assert!(!preflight.header("access-control-max-age").is_empty());
     for path in ["/api/rooms", "/nothing", "/", "/api/auth/login"] {

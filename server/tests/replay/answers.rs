@@ -223,3 +223,30 @@ async fn a_damaged_record_is_told_as_a_gap_and_counted() {
     check_damage(false).await;
     check_damage(true).await;
 }
+
+#[tokio::test]
+async fn a_room_with_a_password_is_read_by_who_knows_it() {
+    let directory = tempdir().unwrap();
+    let mut room = Room::open(5, START_MS);
+    room.live(3);
+    write(directory.path(), "hall", &room.records);
+    let rig = Rig::over_files(directory.path());
+    assert!(!rig.array("hall/replay").await.items().is_empty(), "a room that is gone has no password");
+    let request =
+        engine::RoomRequest { password: Some("ö 100%".into()), record: Some(true), ..Default::default() };
+    rig.engine.create_room("hall", &request).await.unwrap();
+    for form in ["*/*", "application/x-ndjson"] {
+        let absent = "The room has a password: it goes into the header x-room-password";
+        rig.ask("hall/replay", form).await.check_error(403, absent);
+        for wrong in ["", "100", "%ff", "ö 100%25 "] {
+            rig.open_with(wrong.as_bytes(), "hall/replay", form).await.check_error(403, "Wrong password");
+        }
+        for right in ["%C3%B6%20100%25", "ö 100%25"] {
+            let answer = rig.open_with(right.as_bytes(), "hall/replay", form).await;
+            assert_eq!(answer.status, StatusCode::OK, "{right}");
+            assert!(answer.text.contains("\"join\""));
+        }
+    }
+    let head = rig.open(Method::HEAD, "hall/replay", "*/*").await;
+    assert_eq!(head.status(), StatusCode::FORBIDDEN);
+}

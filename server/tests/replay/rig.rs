@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use engine::journal::NoJournal;
 use engine::{Core, Engine, EngineConfig, RoomDefaults};
-use http::{HeaderMap, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
@@ -108,19 +108,27 @@ impl Rig {
 
     /// Asks for `/api/rooms/{path}` and leaves the body unread.
     pub(crate) async fn open(&self, method: Method, path: &str, accept: &str) -> Response<Body> {
+        self.api.handle(self.request(method, path, accept)).await
+    }
+
+    /// The same with the room's password, as it stands in the header.
+    pub(crate) async fn open_with(&self, password: &[u8], path: &str, accept: &str) -> Answer {
+        let mut request = self.request(Method::GET, path, accept);
+        request.headers_mut().insert("x-room-password", HeaderValue::from_bytes(password).unwrap());
+        read(self.api.handle(request).await).await
+    }
+
+    fn request(&self, method: Method, path: &str, accept: &str) -> Request<Full<Bytes>> {
         let request = Request::builder()
             .method(method)
             .uri(format!("/api/rooms/{path}"))
             .header("authorization", format!("Bearer {}", self.token))
             .header("accept", accept);
-        self.api.handle(request.body(Full::<Bytes>::default()).unwrap()).await
+        request.body(Full::default()).unwrap()
     }
 
     pub(crate) async fn ask(&self, path: &str, accept: &str) -> Answer {
-        let (head, body) = self.open(Method::GET, path, accept).await.into_parts();
-        let bytes = body.collect().await.unwrap().to_bytes();
-        let text = String::from_utf8(bytes.to_vec()).unwrap();
-        Answer { status: head.status, headers: head.headers, text }
+        read(self.open(Method::GET, path, accept).await).await
     }
 
     pub(crate) async fn array(&self, path: &str) -> Answer {
@@ -139,4 +147,11 @@ impl Rig {
             tokio::task::yield_now().await;
         }
     }
+}
+
+async fn read(response: Response<Body>) -> Answer {
+    let (head, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    let text = String::from_utf8(bytes.to_vec()).unwrap();
+    Answer { status: head.status, headers: head.headers, text }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ::http::header::{ACCEPT, RETRY_AFTER};
 use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{percent_decode, percent_decode_str};
 use tracing::error;
 
 use super::reply::{ApiError, Reply};
@@ -31,6 +31,9 @@ pub(super) const NEXT_CURSOR: &str = "x-next-cursor";
 /// Says how many records are missing from an array because they were damaged. Absent: none.
 pub(super) const GAPS: &str = "x-replay-gaps";
 
+/// The password of the room, percent-encoded, because a header holds no other characters than Latin ones.
+pub(super) const ROOM_PASSWORD: &str = "x-room-password";
+
 const NDJSON: &str = "application/x-ndjson";
 
 /// How long somebody is asked to wait who finds all places taken, in seconds.
@@ -47,6 +50,7 @@ pub(super) async fn answer(parts: &ApiParts, segment: &str, uri: &Uri, headers: 
     let room = percent_decode_str(segment).decode_utf8_lossy();
     let form = if wants_lines(headers) { Form::Lines } else { Form::Items };
     let query = parameters::parse(uri.query().unwrap_or_default(), form)?;
+    check_password(parts, &room, headers)?;
     let counts = &parts.replays.counts;
     let Some(place) = parts.replays.readers.try_place() else {
         counts.refused.inc();
@@ -62,6 +66,22 @@ pub(super) async fn answer(parts: &ApiParts, segment: &str, uri: &Uri, headers: 
         }
         (None, Form::Items) => Ok(reply::of_type("application/json", "[]")),
         (None, Form::Lines) => Ok(reply::of_type(NDJSON, "")),
+    }
+}
+
+/// Whoever may not join the room may not read what happens in it either. Of a room that is gone nobody knows the
+/// password any more.
+fn check_password(parts: &ApiParts, room: &str, headers: &HeaderMap) -> Result<(), ApiError> {
+    let given = headers.get(ROOM_PASSWORD).map(|value| percent_decode(value.as_bytes()).decode_utf8_lossy());
+    match (parts.engine.room(room), given) {
+        (Some(room), given) if !room.options.admits(given.as_deref()) => {
+            let message = match given {
+                Some(_) => "Wrong password",
+                None => "The room has a password: it goes into the header x-room-password",
+            };
+            Err(ApiError::new(StatusCode::FORBIDDEN, message))
+        }
+        _ => Ok(()),
     }
 }
 
