@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::codec::Damaged;
 use crate::codec::wire::{Reader as Fields, put_bytes, put_varint};
-use crate::limits::{ARCHIVE_OPTIONS_BYTES_MAX, RECORD_BYTES_MAX};
+use crate::limits::{ARCHIVE_OPTIONS_BYTES_MAX, ID_MS_MAX, RECORD_BYTES_MAX};
 use crate::{RecordId, RecordKind, StoredRecord};
 
 /// What an archive begins with. The last byte is the layout's version.
@@ -196,7 +196,7 @@ impl<R: Read> Reader<R> {
         let seq = u32::try_from(fields.varint()?).map_err(|_| ArchiveError::Damaged)?;
         let id = RecordId { ms, seq };
         let kind = RecordKind::from_number(fields.byte()?).ok_or(ArchiveError::Damaged)?;
-        if self.last.is_some_and(|last| last >= id) {
+        if self.last.is_some_and(|last| last >= id) || ms > ID_MS_MAX {
             return Err(ArchiveError::Damaged);
         }
         self.last = Some(id);
@@ -304,6 +304,11 @@ mod tests {
         writer.record(&record).unwrap();
         let archive = writer.finish().unwrap();
         assert!(matches!(read(&archive), Err(ArchiveError::Damaged)));
+        for (ms, is_good) in [(ID_MS_MAX, true), (ID_MS_MAX + 1, false)] {
+            let mut writer = Writer::new(Vec::new(), &header()).unwrap();
+            writer.record(&StoredRecord { id: RecordId::at(ms), ..record.clone() }).unwrap();
+            assert_eq!(read(&writer.finish().unwrap()).is_ok(), is_good, "{ms}");
+        }
         let payload = Bytes::from(vec![0; RECORD_BYTES_MAX + 1]);
         let mut writer = Writer::new(Vec::new(), &header()).unwrap();
         assert!(matches!(writer.record(&StoredRecord { payload, ..record }), Err(ArchiveError::TooLarge)));

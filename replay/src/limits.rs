@@ -18,5 +18,7 @@ pub const CHUNK_SAMPLES_MAX: usize = 1 << 18;
 pub const CHUNK_SPAN_MAX_MS: u64 = 4_000;
 /// Bytes of an encoded record. The largest is a keyframe that does not get smaller by compression.
 pub const RECORD_BYTES_MAX: usize = KEYFRAME_BYTES_MAX + 64;
+/// Milliseconds of an id: what stores recordings compares them as numbers with a sign.
+pub const ID_MS_MAX: u64 = i64::MAX as u64;
 /// Bytes of what an archive says of its room.
 pub const ARCHIVE_OPTIONS_BYTES_MAX: usize = 64 * 1024;
