@@ -87,15 +87,10 @@ impl Queue {
         Some(waiting)
     }
 
-    /// Moves into `batch` what fits.
-    fn take(&mut self, batch: &mut Vec<Waiting>, bytes: &mut usize) {
-        while let Some(next) = self.waiting.front() {
-            if batch.len() >= BATCH_RECORDS || (*bytes > 0 && *bytes + next.bytes > BATCH_BYTES) {
-                return;
-            }
-            *bytes += next.bytes;
-            batch.extend(self.pop());
-        }
+    /// Whether what comes next here was given before what comes next there.
+    fn is_before(&self, other: &Self) -> bool {
+        let next = |queue: &Self| queue.waiting.front().map_or(u64::MAX, |waiting| waiting.order);
+        next(self) < next(other)
     }
 }
 
@@ -185,8 +180,7 @@ impl Lanes {
         }
     }
 
-    /// Waits until there is something to do, and takes what is to be written, in the order in which it was given;
-    /// of two lanes the reliable one first.
+    /// Waits until there is something to do, and takes what is to be written, in the order in which it was given.
     pub(super) fn next(&self, batch: &mut Vec<Waiting>, tend_at: Instant) -> Task {
         let mut gather_until = None;
         let mut state = self.state();
@@ -214,9 +208,14 @@ impl Lanes {
 
     fn take(&self, state: &mut State, batch: &mut Vec<Waiting>) {
         let mut bytes = 0;
-        state.reliable.take(batch, &mut bytes);
-        state.lossy.take(batch, &mut bytes);
-        batch.sort_unstable_by_key(|waiting| waiting.order);
+        // Also of a long queue: poses that were written long after what happened meanwhile would be read too late.
+        while let Some(next) = state.next_lane().waiting.front()
+            && batch.len() < BATCH_RECORDS
+            && (bytes == 0 || bytes + next.bytes <= BATCH_BYTES)
+        {
+            bytes += next.bytes;
+            batch.extend(state.next_lane().pop());
+        }
         state.awaited -= batch.iter().filter(|waiting| waiting.receipt.is_some()).count();
         self.counts.set_waiting(Lane::Reliable, state.reliable.bytes);
         self.counts.set_waiting(Lane::Lossy, state.lossy.bytes);
@@ -314,6 +313,11 @@ impl State {
     fn is_much(&self) -> bool {
         self.reliable.bytes + self.lossy.bytes >= BATCH_BYTES
             || self.reliable.waiting.len() + self.lossy.waiting.len() >= BATCH_RECORDS
+    }
+
+    /// The lane of what was given first.
+    fn next_lane(&mut self) -> &mut Queue {
+        if self.lossy.is_before(&self.reliable) { &mut self.lossy } else { &mut self.reliable }
     }
 
     fn stamp(&mut self, waiting: Waiting) -> Waiting {
