@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use protocol::Pose;
+use replay::limits::CHUNK_SAMPLES_MAX;
 use replay::{Content, Keyframe, MemberId, Objects, PoseSample, PoseSamples};
 
 use super::recording::{Recording, argument};
@@ -46,10 +47,13 @@ impl Sampler {
         Some(std::mem::take(&mut self.chunk))
     }
 
-    /// What has been gathered, if it is so old that it is to be handed over.
-    fn take_old(&mut self, at_ms: u64) -> Option<PoseSamples> {
+    /// What has been gathered, if it is so old that it is to be handed over, or if samples of so many members would be
+    /// more than a chunk may have.
+    fn take_due(&mut self, at_ms: u64, members: usize) -> Option<PoseSamples> {
         let first = *self.chunk.instants_ms.first()?;
-        if at_ms - first >= POSE_CHUNK.as_millis() as u64 { self.take() } else { None }
+        let is_old = at_ms - first >= POSE_CHUNK.as_millis() as u64;
+        let is_full = self.chunk.samples.len() + members > CHUNK_SAMPLES_MAX;
+        if is_old || is_full { self.take() } else { None }
     }
 
     /// Whether a sample is to be taken at this tick of a room of `tick_hz` a second.
@@ -120,7 +124,7 @@ impl<S: Clone> Room<S> {
     pub(super) fn record_tick(&mut self, now: Time, effects: &mut Vec<Effect<S>>) {
         let Some(mut recording) = self.recording.take() else { return };
         recording.at_ms = now.as_millis();
-        if let Some(samples) = recording.sampler.take_old(now.as_millis()) {
+        if let Some(samples) = recording.sampler.take_due(now.as_millis(), self.by_session.len()) {
             recording.push_poses(samples);
         }
         if recording.sampler.is_due(now, self.shared.tick_hz()) {
@@ -199,5 +203,30 @@ impl<S: Clone> Room<S> {
         keyframes.written.is_open = true;
         (keyframes.last, keyframes.next) = (now, now + KEYFRAME_INTERVAL);
         recording.push(Content::Keyframe(keyframe), None);
+    }
+}
+
+#[cfg(all(test, not(loom_model)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_chunk_has_more_samples_than_one_may_have() {
+        const MEMBERS: u64 = 60_000;
+        let mut sampler = Sampler::default();
+        sampler.set_hz(MAX_POSE_HZ);
+        let mut now = Time::from_micros(1_000_000);
+        let mut chunks = Vec::new();
+        for _ in 0..10 {
+            chunks.extend(sampler.take_due(now.as_millis(), MEMBERS as usize));
+            assert!(sampler.is_due(now, MAX_POSE_HZ));
+            sampler.begin(MEMBERS as usize);
+            (0..MEMBERS).for_each(|member| sampler.push(MemberId(member), Pose::INITIAL));
+            sampler.end();
+            now = now + SECOND / MAX_POSE_HZ * 2;
+        }
+        chunks.extend(sampler.take());
+        let samples: Vec<_> = chunks.iter().map(|chunk| chunk.samples.len()).collect();
+        assert_eq!(samples, [240_000, 240_000, 120_000]);
     }
 }
