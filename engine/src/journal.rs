@@ -17,6 +17,12 @@ pub trait Journal: Send + Sync + 'static {
     /// journal that cannot keep up asks for fewer.
     fn pose_hz(&self) -> u32;
 
+    /// How often something was lost that had been taken. Whoever refers to what it has handed over before hands that
+    /// over again when this has grown.
+    fn losses(&self) -> u64 {
+        0
+    }
+
     /// Takes a record of `room`. Returns at once, whatever the disk does, and may be called from any thread.
     ///
     /// # Errors

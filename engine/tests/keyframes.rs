@@ -7,13 +7,14 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use common::journal::{Fate, JournalPort, MemoryJournal};
 use common::ports::{MemoryStore, pass};
 use common::poses::{pose_json, pose_numbered};
 use common::world::World;
-use engine::limits::{KEYFRAME_INTERVAL, KEYFRAME_RETRY};
+use engine::limits::{KEYFRAME_INTERVAL, KEYFRAME_RETRY, POSE_CHUNK};
 use engine::{RoomDefaults, RoomRequest, TickRate};
 use replay::{Content, Keyframe, Objects, RecordKind};
 use serde_json::json;
@@ -128,6 +129,25 @@ async fn a_keyframe_that_is_not_taken_is_made_again() {
     pass(KEYFRAME_INTERVAL).await;
     let third = &keyframes(&journal)[2];
     assert!(matches!(third.objects, Objects::UnchangedSince(_)), "{third:?}");
+    world.close_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn objects_are_written_down_again_soon_after_the_journal_has_lost_something() {
+    use RecordKind::{Keyframe as All, KeyframeUnchanged as Unchanged};
+    let journal = MemoryJournal::new(AT_ONCE);
+    // It has lost something before there was this room, which is no reason for anything.
+    journal.losses.store(3, Ordering::Relaxed);
+    let mut world = garden(&journal, 20).await;
+    world.connect_into(1, "garden");
+    pass(KEYFRAME_INTERVAL + A_MOMENT * 10).await;
+    let kinds = || journal.keyframes("garden").into_iter().map(|(_, kind)| kind).collect::<Vec<RecordKind>>();
+    assert_eq!(kinds(), [All, Unchanged]);
+    journal.losses.store(4, Ordering::Relaxed);
+    pass(POSE_CHUNK + A_MOMENT).await;
+    assert_eq!(kinds(), [All, Unchanged, All]);
+    pass(KEYFRAME_INTERVAL).await;
+    assert_eq!(kinds(), [All, Unchanged, All, Unchanged], "once");
     world.close_all().await;
 }
 

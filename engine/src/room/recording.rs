@@ -51,6 +51,8 @@ pub(super) struct Recording<S> {
     late_replies: Vec<LateReply<S>>,
     pub(super) sampler: Sampler,
     pub(super) keyframes: Keyframes,
+    /// How often the journal has lost something, as far as is known here.
+    losses: Option<u64>,
 }
 
 impl<S> Recording<S> {
@@ -76,6 +78,7 @@ impl<S: Clone> Room<S> {
             late_replies: Vec::new(),
             sampler: Sampler::default(),
             keyframes: Keyframes::default(),
+            losses: None,
         }));
         self.record_tick(now, effects);
     }
@@ -97,6 +100,16 @@ impl<S: Clone> Room<S> {
         if let Some(recording) = &mut self.recording {
             recording.keyframes.refused();
         }
+    }
+
+    /// So often the journal has lost something that it had taken. If that is more than the last time, all objects are
+    /// written down again soon: keyframes refer to an earlier one for them.
+    pub fn note_losses(&mut self, losses: u64) {
+        let Some(recording) = &mut self.recording else { return };
+        if recording.losses.is_some_and(|known| known < losses) {
+            recording.keyframes.lost();
+        }
+        recording.losses = recording.losses.max(Some(losses));
     }
 
     /// A record that somebody waits for is durable, or will not be in time.

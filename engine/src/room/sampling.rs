@@ -117,6 +117,12 @@ impl Keyframes {
         self.written = self.before;
         self.next = self.last + KEYFRAME_RETRY;
     }
+
+    /// Earlier ones may be lost.
+    pub(super) fn lost(&mut self) {
+        (self.written.objects, self.before.objects) = (None, None);
+        self.next = self.next.min(self.last + KEYFRAME_RETRY);
+    }
 }
 
 impl<S: Clone> Room<S> {

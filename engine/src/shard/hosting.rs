@@ -189,13 +189,14 @@ impl Shard {
 
     /// One tick of a room goes out.
     async fn deliver(&mut self, now: Time, due: Time, key: u64) {
-        let pose_hz = self.pose_hz(now);
+        let word = self.journal_word(now);
         let Some(Hosted::Open(open)) = self.rooms.get_mut(&key) else { return };
         let delivery = Delivery::new(due);
         let own_part = delivery.part();
         open.delivery = delivery;
         self.metrics.ticks.inc();
-        open.room.sample_poses_at(pose_hz);
+        open.room.sample_poses_at(word.pose_hz);
+        open.room.note_losses(word.losses);
         open.room.handle_tick(now, &mut self.effects);
         self.apply(now, key, None).await;
         let end = self.engine.clock.now();

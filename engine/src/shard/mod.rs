@@ -28,7 +28,7 @@ use crate::ports::{StoreError, StoredObject};
 use crate::room::{AckId, Command, Effect, Flush, Room, SessionId, Step, StoreEffect, error_packet};
 use crate::session::{Membership, Session};
 use crate::time::Time;
-use recording::{Awaited, Promise};
+use recording::{Awaited, JournalWord, Promise};
 
 /// What comes into a shard's mailbox.
 pub(crate) enum ShardMessage {
@@ -105,9 +105,7 @@ pub struct Shard {
     effects: Vec<Effect<Arc<Session>>>,
     /// Acks and welcomes that wait for the journal.
     awaited: usize,
-    /// How many samples of poses a second the journal wanted when it was last asked, and when it is asked again.
-    pose_hz: u32,
-    pose_hz_until: Time,
+    journal_word: JournalWord,
 }
 
 impl Shard {
@@ -126,8 +124,7 @@ impl Shard {
             settling: Vec::new(),
             effects: Vec::new(),
             awaited: 0,
-            pose_hz: 0,
-            pose_hz_until: Time::default(),
+            journal_word: JournalWord::default(),
         }
     }
 

@@ -15,6 +15,17 @@ use crate::time::Time;
 /// The journal's word on a record, which is waited for until a certain moment.
 pub(super) type Promise = Timeout<oneshot::Receiver<()>>;
 
+/// What the journal has said of itself.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct JournalWord {
+    /// How many samples of poses a second it wants.
+    pub(super) pose_hz: u32,
+    /// How often it has lost something.
+    pub(super) losses: u64,
+    /// When it is asked again.
+    until: Time,
+}
+
 /// Who waits for a record.
 pub(super) enum Awaited {
     /// Whoever the room says.
@@ -31,7 +42,9 @@ impl Shard {
             return;
         }
         let mut effects = Vec::new();
+        let losses = self.engine.journal.losses();
         open.room.begin_recording(now, &mut effects);
+        open.room.note_losses(losses);
         for effect in effects {
             if let crate::room::Effect::Record(record) = effect {
                 self.record(key, record);
@@ -88,12 +101,13 @@ impl Shard {
         self.touched.push(key);
     }
 
-    /// How many samples of poses a second the journal wants, as of about a second ago.
-    pub(super) fn pose_hz(&mut self, now: Time) -> u32 {
-        if now >= self.pose_hz_until {
-            self.pose_hz = self.engine.journal.pose_hz();
-            self.pose_hz_until = now + POSE_CHUNK;
+    /// What the journal says of itself, as of about a second ago.
+    pub(super) fn journal_word(&mut self, now: Time) -> JournalWord {
+        if now >= self.journal_word.until {
+            let journal = &self.engine.journal;
+            let (pose_hz, losses) = (journal.pose_hz(), journal.losses());
+            self.journal_word = JournalWord { pose_hz, losses, until: now + POSE_CHUNK };
         }
-        self.pose_hz
+        self.journal_word
     }
 }

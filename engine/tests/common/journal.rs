@@ -1,7 +1,7 @@
 //! A journal in memory, which may misbehave.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub(crate) enum Fate {
 pub(crate) struct MemoryJournal {
     off: AtomicBool,
     pub(crate) hz: AtomicU32,
+    /// How often it says that it has lost something.
+    pub(crate) losses: AtomicU64,
     /// How often it was asked for that.
     pub(crate) asked: AtomicUsize,
     state: Mutex<State>,
@@ -62,6 +64,7 @@ impl MemoryJournal {
         Arc::new(Self {
             off: AtomicBool::new(false),
             hz: AtomicU32::new(10),
+            losses: AtomicU64::new(0),
             asked: AtomicUsize::new(0),
             state: Mutex::new(state),
         })
@@ -132,6 +135,10 @@ impl Journal for JournalPort {
     fn pose_hz(&self) -> u32 {
         self.0.asked.fetch_add(1, Ordering::Relaxed);
         self.0.hz.load(Ordering::Relaxed)
+    }
+
+    fn losses(&self) -> u64 {
+        self.0.losses.load(Ordering::Relaxed)
     }
 
     fn try_record(

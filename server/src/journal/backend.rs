@@ -47,6 +47,9 @@ pub trait Backend: Send + 'static {
     /// Whether poses pile up behind it, so that fewer should be taken.
     fn is_behind(&self) -> bool;
 
+    /// How often it has lost something that it had taken.
+    fn losses(&self) -> u64;
+
     /// Called about once a second: what is too old, or too much, is taken out.
     fn tend(&mut self, now_ms: u64);
 

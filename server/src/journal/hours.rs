@@ -45,6 +45,8 @@ pub struct Hours {
     open: Vec<(Hour, Table)>,
     now_ms: u64,
     repairs: u32,
+    /// How often a file went of which rooms do not know that they cannot refer to it any more.
+    losses: u64,
     condition: Arc<HoursCondition>,
 }
 
@@ -63,7 +65,7 @@ impl Hours {
         let folder = Arc::new(Folder::in_data_dir(data_dir));
         fs::create_dir_all(folder.path())?;
         let condition = Arc::new(HoursCondition::new(registry));
-        let mut hours = Self { folder, settings, open: Vec::new(), now_ms, repairs: 0, condition };
+        let mut hours = Self { folder, settings, open: Vec::new(), now_ms, repairs: 0, losses: 0, condition };
         for hour in hours.folder.hours()? {
             // Whoever stopped while one was put together has left the old one in its place.
             let unfinished = hours.folder.unfinished(hour);
@@ -134,6 +136,7 @@ impl Hours {
     /// the old one in its place.
     fn repair(&mut self, hour: Hour, reason: &TableError) -> Result<(), BackendError> {
         self.repairs += 1;
+        self.losses += 1;
         self.close(hour);
         let path = self.folder.file(hour);
         let unfinished = self.folder.unfinished(hour);
@@ -196,6 +199,10 @@ impl Backend for Hours {
 
     fn is_behind(&self) -> bool {
         false
+    }
+
+    fn losses(&self) -> u64 {
+        self.losses
     }
 
     fn tend(&mut self, now_ms: u64) {
@@ -294,6 +301,23 @@ mod tests {
         assert_eq!(left, [(5, 4)], "the newest stays");
         hours.write(&[entry(6, 1)]).unwrap();
         assert_eq!(hours.table(Hour(0)).unwrap().after(5, 1).unwrap()[0].0, 6);
+    }
+
+    #[test]
+    fn that_the_present_hour_has_gone_is_a_loss() {
+        let data = tempfile::tempdir().unwrap();
+        let settings = HoursSettings { ttl_ms: u64::MAX, bytes_max: 0 };
+        let mut hours = Hours::open(data.path(), settings, 5 * HOUR_MS, &mut Registry::default()).unwrap();
+        for (hour, losses) in [(4, 0), (5, 0), (8, 1)] {
+            hours.write(&[entry(hour * HOUR_MS, 1)]).unwrap();
+            hours.tend(5 * HOUR_MS);
+            let left: Vec<_> = hours.folder.hours().unwrap().into_iter().map(|hour| hour.0).collect();
+            assert_eq!(
+                (left, hours.losses()),
+                (vec![hour], losses),
+                "the oldest goes, were it the present one"
+            );
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What waits to be written down.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,7 @@ use replay::{Action, Content, Event, Keyframe, Objects, PoseSample, Record};
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
+use super::backend::Backend;
 use super::counts::{Counts, Dropped, Lane};
 use super::pace::Pace;
 use super::{BATCH_BYTES, BATCH_RECORDS, GATHER, LOSSY_BYTES, RELIABLE_BYTES};
@@ -24,6 +25,8 @@ pub(super) struct Lanes {
     pose_hz: AtomicU32,
     /// Whether poses pile up behind the backend.
     is_backend_behind: AtomicBool,
+    /// How often the backend has lost something.
+    losses: AtomicU64,
     problem: Mutex<Option<String>>,
 }
 
@@ -113,6 +116,7 @@ impl Lanes {
             pose_hz_max: pose_hz,
             pose_hz: pose_hz.into(),
             is_backend_behind: AtomicBool::new(false),
+            losses: AtomicU64::new(0),
             problem: Mutex::default(),
         }
     }
@@ -274,8 +278,13 @@ impl Lanes {
         }
     }
 
-    pub(super) fn note_backend(&self, is_behind: bool) {
-        self.is_backend_behind.store(is_behind, Ordering::Relaxed);
+    pub(super) fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn note_backend(&self, backend: &dyn Backend) {
+        self.is_backend_behind.store(backend.is_behind(), Ordering::Relaxed);
+        self.losses.store(backend.losses(), Ordering::Relaxed);
     }
 
     /// The time is now this: rates recover also when no poses come.

@@ -125,6 +125,10 @@ impl Journal for RoomJournal {
         self.lanes.pose_hz()
     }
 
+    fn losses(&self) -> u64 {
+        self.lanes.losses()
+    }
+
     fn try_record(
         &self,
         room: &Arc<str>,

@@ -80,7 +80,7 @@ impl Writer {
         if Instant::now() >= self.tend_at {
             let now_ms = self.clock.now().as_millis();
             self.backend.tend(now_ms);
-            self.lanes.note_backend(self.backend.is_behind());
+            self.lanes.note_backend(&*self.backend);
             self.lanes.note_time(now_ms);
             // Counted from the end: looking after may take a while.
             self.tend_at = Instant::now() + TEND;
@@ -107,7 +107,7 @@ impl Writer {
             self.tend_if_due();
         }
         self.lanes.note_problem(None);
-        self.lanes.note_backend(self.backend.is_behind());
+        self.lanes.note_backend(&*self.backend);
         self.count(&batch.entries);
         batch.entries.clear();
         self.backend.confirm(std::mem::take(&mut batch.receipts));

@@ -49,6 +49,7 @@ pub struct SpoolBackend {
     bytes_max: u64,
     /// The last row that is known to be written.
     row: i64,
+    losses: u64,
     /// Until when what was shipped, Unix ms, in which row; oldest first.
     shipped: VecDeque<(u64, i64)>,
     queue: Arc<Queue>,
@@ -67,7 +68,8 @@ impl SpoolBackend {
         let row = table.rows()?.map_or(0, |(_, last)| last);
         let directory = directory.to_owned();
         let shipped = VecDeque::new();
-        let mut backend = Self { directory, table, bytes_max, row, shipped, queue, status, waiting };
+        let mut backend =
+            Self { directory, table, bytes_max, row, losses: 0, shipped, queue, status, waiting };
         backend.queue.push(&[], None, row);
         backend.status.last_row.store(row, Ordering::Relaxed);
         backend.measure();
@@ -86,6 +88,7 @@ impl SpoolBackend {
         std::mem::replace(&mut self.table, Table::open(Path::new(":memory:"))?).abandon();
         self.table = repair::repair(&self.directory, error)?;
         self.row = self.table.rows()?.map_or(0, |(_, last)| last);
+        self.losses += 1;
         self.shipped.clear();
         self.queue.begin_anew(self.row);
         self.status.spools.fetch_add(1, Ordering::Relaxed);
@@ -133,6 +136,7 @@ impl SpoolBackend {
             let dropped = (until - progress.row.max(first - 1)).max(0).cast_unsigned();
             self.status.count_dropped(Dropped::SpoolFull, dropped);
             if dropped > 0 {
+                self.losses += 1;
                 tracing::error!(dropped, "the spool is full: the oldest records will never get to Redis");
             }
         }
@@ -185,6 +189,10 @@ impl Backend for SpoolBackend {
 
     fn is_behind(&self) -> bool {
         self.queue.is_behind()
+    }
+
+    fn losses(&self) -> u64 {
+        self.losses
     }
 
     fn tend(&mut self, now_ms: u64) {

@@ -111,6 +111,7 @@ pub(crate) struct Scripted {
     calls: SyncSender<Vec<Entry>>,
     answers: Mutex<Receiver<Result<(), BackendError>>>,
     last: Option<RecordId>,
+    losses: Arc<AtomicU64>,
 }
 
 /// The test's end of it.
@@ -119,6 +120,8 @@ pub(crate) struct Script {
     pub(crate) calls: Receiver<Vec<Entry>>,
     /// What comes of it.
     pub(crate) answers: SyncSender<Result<(), BackendError>>,
+    /// How often it says that it has lost something.
+    pub(crate) losses: Arc<AtomicU64>,
 }
 
 impl Script {
@@ -160,6 +163,10 @@ impl Backend for Scripted {
         false
     }
 
+    fn losses(&self) -> u64 {
+        self.losses.load(Ordering::Relaxed)
+    }
+
     fn tend(&mut self, _: u64) {}
 
     fn close(&mut self) {}
@@ -181,11 +188,12 @@ impl Condition for Fine {
 pub(crate) fn scripted(last: Option<RecordId>) -> (RoomJournal, Script) {
     let (calls, seen) = sync_channel(1);
     let (answers, given) = sync_channel(1_000);
-    let backend = Scripted { calls, answers: Mutex::new(given), last };
+    let losses = Arc::new(AtomicU64::new(0));
+    let backend = Scripted { calls, answers: Mutex::new(given), last, losses: losses.clone() };
     let registry = &mut Registry::default();
     let journal =
         RoomJournal::start(10, Box::new(backend), Arc::new(Fine), Standing::at(HOUR), registry).unwrap();
-    (journal, Script { calls: seen, answers })
+    (journal, Script { calls: seen, answers, losses })
 }
 
 pub(crate) fn receipt() -> (Receipt, oneshot::Receiver<()>) {

@@ -218,6 +218,7 @@ fn a_damaged_hour_is_moved_aside_told_and_unlinked_in_its_time() {
     bytes[..100].fill(0xa5);
     fs::write(&path, &bytes).unwrap();
     let mut hours = open_hours(data.path(), ALL, HOUR);
+    assert_eq!(hours.losses(), 1, "what was referred to may not be there any more");
     let told = hours.condition().describe();
     let name = told["corruptMovedTo"][0].as_str().unwrap().to_owned();
     assert!(name.starts_with(path.file_name().unwrap().to_str().unwrap()) && name.contains(".corrupt-"));

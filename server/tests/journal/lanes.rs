@@ -1,11 +1,12 @@
 //! The two lanes and the thread behind them, with a backend that does what it is told.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use engine::journal::{Journal as _, NotRecorded};
 use replay::{RecordId, RecordKind, decode};
 use server::journal::backend::Entry;
-use server::journal::{LOSSY_BYTES, RELIABLE_BYTES};
+use server::journal::{BATCH_RECORDS, LOSSY_BYTES, RELIABLE_BYTES};
 use tokio::sync::oneshot::error::TryRecvError;
 
 use crate::common::{HOUR, PATIENCE, close, event, poses, receipt, scripted};
@@ -88,6 +89,33 @@ async fn both_lanes_are_written_in_the_order_in_which_they_were_given() {
             .iter()
             .all(|entry| (entry.kind == RecordKind::Poses) == (entry.id.ms - HOUR).is_multiple_of(3))
     );
+}
+
+#[tokio::test]
+async fn poses_are_not_passed_by_what_came_after_them_however_much_that_is() {
+    let (journal, script) = scripted(None);
+    journal.try_record(&room(), event(HOUR, "first"), None).unwrap();
+    assert_eq!(script.call().len(), 1);
+    journal.try_record(&room(), event(HOUR + 1, "x"), None).unwrap();
+    journal.try_record(&room(), poses(HOUR + 2, 1), None).unwrap();
+    for at_ms in HOUR + 3..HOUR + 3 + BATCH_RECORDS as u64 {
+        journal.try_record(&room(), event(at_ms, "x"), None).unwrap();
+    }
+    script.succeed();
+    let entries = script.written(BATCH_RECORDS + 2);
+    assert!(entries.iter().zip(HOUR + 1..).all(|(entry, at_ms)| entry.id == RecordId::at(at_ms)));
+    assert_eq!(entries[1].kind, RecordKind::Poses);
+}
+
+#[tokio::test]
+async fn rooms_hear_of_what_the_backend_has_lost() {
+    let (journal, script) = scripted(None);
+    script.losses.store(2, Ordering::Relaxed);
+    let (waiting, durable) = receipt();
+    journal.try_record(&room(), event(HOUR, "one"), Some(waiting)).unwrap();
+    assert_eq!(script.written(1).len(), 1);
+    tokio::time::timeout(PATIENCE, durable).await.unwrap().unwrap();
+    assert_eq!(journal.losses(), 2);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 
 use super::Hours;
 use crate::journal::backend::Condition;
-use crate::journal::folder::HourFile;
+use crate::journal::folder::{Hour, HourFile};
 use crate::journal::salvage::Salvaged;
 
 /// Names of damaged files that are told.
@@ -139,6 +139,7 @@ impl Hours {
                 Ok(()) => {
                     bytes -= file.bytes;
                     hours -= usize::from(!file.is_aside);
+                    self.losses += u64::from(!file.is_aside && file.hour >= Hour::of(self.now_ms));
                     self.tell(file, &reason);
                     self.condition.unlinked.get_or_create(&reason).inc();
                 }
