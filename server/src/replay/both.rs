@@ -1,10 +1,8 @@
 //! Recordings that are in two places.
 
-use std::collections::BTreeMap;
-
 use replay::{RecordId, StoredRecord};
 
-use super::recordings::{ReadError, Recordings, Span};
+use super::recordings::{ReadError, Recordings, Span, merged};
 
 /// Two places read as one: what was imported, or recorded before there was a second place, lies in the first. If either
 /// cannot be read there is no answer, for it would be a part of one.
@@ -27,14 +25,7 @@ impl<A: Recordings, B: Recordings> Recordings for Both<A, B> {
     ) -> Result<Vec<StoredRecord>, ReadError> {
         let first = self.0.page(room, from, until_ms, bytes_max)?;
         let second = self.1.page(room, from, until_ms, bytes_max)?;
-        let (Some(a), Some(b)) = (first.last(), second.last()) else {
-            return Ok(if first.is_empty() { second } else { first });
-        };
-        // Beyond the end of one page, the other alone may not be all.
-        let end = a.id.min(b.id);
-        let both = first.into_iter().chain(second).filter(|record| record.id <= end);
-        let both: BTreeMap<RecordId, StoredRecord> = both.map(|record| (record.id, record)).collect();
-        Ok(both.into_values().collect())
+        Ok(merged(first, second))
     }
 
     fn keyframe_before(&self, room: &str, at_ms: u64) -> Result<Option<StoredRecord>, ReadError> {

@@ -44,3 +44,45 @@ pub struct Span {
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct ReadError(pub String);
+
+/// Two pages of one room, from two places, as one: up to where the shorter one ends, since what follows there is not
+/// known. Of a record that both have, the one that is not damaged counts.
+pub(super) fn merged(a: Vec<StoredRecord>, b: Vec<StoredRecord>) -> Vec<StoredRecord> {
+    let (Some(last_a), Some(last_b)) = (a.last(), b.last()) else {
+        return if a.is_empty() { b } else { a };
+    };
+    let end = last_a.id.min(last_b.id);
+    let mut records: Vec<_> = a.into_iter().chain(b).filter(|record| record.id <= end).collect();
+    records.sort_by_key(|record| (record.id, record.payload.is_empty()));
+    records.dedup_by_key(|record| record.id);
+    records
+}
+
+#[cfg(test)]
+mod tests {
+    use replay::RecordKind;
+
+    use super::*;
+
+    fn page(ids: &[u64], payload: &'static [u8]) -> Vec<StoredRecord> {
+        let record = |ms: &u64| StoredRecord {
+            id: RecordId::at(*ms),
+            kind: RecordKind::Event,
+            payload: payload.into(),
+        };
+        ids.iter().map(record).collect()
+    }
+
+    #[test]
+    fn two_pages_are_one_as_far_as_both_reach() {
+        for (a, b) in
+            [(page(&[1, 3, 4], b""), page(&[2, 3, 9], b"x")), (page(&[2, 3, 9], b"x"), page(&[1, 3, 4], b""))]
+        {
+            let both: Vec<_> =
+                merged(a, b).iter().map(|record| (record.id.ms, record.payload.len())).collect();
+            assert_eq!(both, [(1, 0), (2, 1), (3, 1), (4, 0)]);
+        }
+        assert_eq!(merged(page(&[1], b""), Vec::new()), page(&[1], b""));
+        assert_eq!(merged(Vec::new(), page(&[1], b"")), page(&[1], b""));
+    }
+}

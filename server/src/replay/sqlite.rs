@@ -11,7 +11,7 @@ use replay::{RecordId, StoredRecord};
 use sha2::{Digest as _, Sha256};
 use tracing::warn;
 
-use super::recordings::{ReadError, Recordings, Span};
+use super::recordings::{ReadError, Recordings, Span, merged};
 use crate::journal::folder::{Folder, Hour};
 use crate::journal::table::{PageEnd, Table, TableError};
 
@@ -208,18 +208,6 @@ impl Recordings for SqliteRecordings {
         }
         Ok(imported)
     }
-}
-
-/// Two pages as one: up to where the shorter one ends, since what follows there is not known.
-fn merged(a: Vec<StoredRecord>, b: Vec<StoredRecord>) -> Vec<StoredRecord> {
-    let (Some(last_a), Some(last_b)) = (a.last(), b.last()) else {
-        return if a.is_empty() { b } else { a };
-    };
-    let end = last_a.id.min(last_b.id);
-    let mut records: Vec<_> = a.into_iter().chain(b).filter(|record| record.id <= end).collect();
-    records.sort_by_key(|record| record.id);
-    records.dedup_by_key(|record| record.id);
-    records
 }
 
 fn file_id(path: &Path) -> Option<FileId> {
