@@ -2,6 +2,7 @@
 
 mod upkeep;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -24,6 +25,10 @@ const OPEN_MAX: usize = 3;
 /// Damaged files that one process puts together anew. Beyond, the disk is at fault: what it damages is left alone.
 const REPAIRS_MAX: u32 = 16;
 
+/// How long an hour that was found to be sound is not looked through again, whatever readers say: everything that is
+/// to be written waits for that.
+const CHECK_AGAIN_MS: u64 = 10 * 60 * 1000;
+
 /// Bytes of what is read from a damaged file that are written in one go.
 const SALVAGE_BATCH_BYTES: usize = 4 * 1024 * 1024;
 
@@ -45,6 +50,8 @@ pub struct Hours {
     open: Vec<(Hour, Table)>,
     now_ms: u64,
     repairs: u32,
+    /// When hours were last looked through.
+    checked_ms: BTreeMap<Hour, u64>,
     /// How often a file went of which rooms do not know that they cannot refer to it any more.
     losses: u64,
     condition: Arc<HoursCondition>,
@@ -65,7 +72,16 @@ impl Hours {
         let folder = Arc::new(Folder::in_data_dir(data_dir));
         fs::create_dir_all(folder.path())?;
         let condition = Arc::new(HoursCondition::new(registry));
-        let mut hours = Self { folder, settings, open: Vec::new(), now_ms, repairs: 0, losses: 0, condition };
+        let mut hours = Self {
+            folder,
+            settings,
+            open: Vec::new(),
+            now_ms,
+            repairs: 0,
+            checked_ms: BTreeMap::new(),
+            losses: 0,
+            condition,
+        };
         for hour in hours.folder.hours()? {
             // Whoever stopped while one was put together has left the old one in its place.
             let unfinished = hours.folder.unfinished(hour);
@@ -207,8 +223,13 @@ impl Backend for Hours {
 
     fn tend(&mut self, now_ms: u64) {
         self.now_ms = now_ms;
+        self.checked_ms.retain(|_, checked_ms| now_ms < *checked_ms + CHECK_AGAIN_MS);
         for hour in self.folder.take_damaged() {
+            if self.checked_ms.contains_key(&hour) {
+                continue;
+            }
             let checked = self.with_table(hour, |table| table.check());
+            self.checked_ms.insert(hour, now_ms);
             if let Err(error) = checked {
                 warn!(%error, "a damaged hour of replay stays as it is");
             }
@@ -301,6 +322,21 @@ mod tests {
         assert_eq!(left, [(5, 4)], "the newest stays");
         hours.write(&[entry(6, 1)]).unwrap();
         assert_eq!(hours.table(Hour(0)).unwrap().after(5, 1).unwrap()[0].0, 6);
+    }
+
+    #[test]
+    fn readers_who_find_damage_that_is_none_do_not_keep_it_busy() {
+        let data = tempfile::tempdir().unwrap();
+        let settings = HoursSettings { ttl_ms: u64::MAX, bytes_max: u64::MAX };
+        let mut hours = Hours::open(data.path(), settings, 5, &mut Registry::default()).unwrap();
+        hours.write(&[entry(5, 1)]).unwrap();
+        for (now_ms, checked_ms) in
+            [(1_000, 1_000), (2_000, 1_000), (CHECK_AGAIN_MS + 1_000, CHECK_AGAIN_MS + 1_000)]
+        {
+            hours.folder.report_damage(Hour(0));
+            hours.tend(now_ms);
+            assert_eq!(hours.checked_ms, BTreeMap::from([(Hour(0), checked_ms)]));
+        }
     }
 
     #[test]
