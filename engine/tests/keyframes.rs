@@ -16,7 +16,8 @@ use common::poses::{pose_json, pose_numbered};
 use common::world::World;
 use engine::limits::{KEYFRAME_INTERVAL, KEYFRAME_RETRY, POSE_CHUNK};
 use engine::{RoomDefaults, RoomRequest, TickRate};
-use replay::{Content, Keyframe, Objects, RecordKind};
+use protocol::Pose;
+use replay::{Action, Content, Event, Keyframe, Objects, PoseSample, PoseSamples, Record, RecordKind};
 use serde_json::json;
 
 const A_MOMENT: Duration = Duration::from_millis(200);
@@ -190,5 +191,48 @@ async fn who_is_alone_is_recorded_and_is_still_shown_to_who_comes_next() {
     world.connect_into(1, "garden");
     pass(A_MOMENT).await;
     world.check();
+    world.close_all().await;
+}
+
+/// All samples of the garden, and when each was taken.
+fn samples(journal: &MemoryJournal) -> Vec<(u64, Pose)> {
+    let contents = journal.records("garden").into_iter().map(|record| record.content);
+    let chunks = contents.filter_map(|content| match content {
+        Content::Poses(samples) => Some(samples),
+        _ => None,
+    });
+    chunks
+        .flat_map(|PoseSamples { instants_ms, samples }| {
+            let at = move |sample: PoseSample| (instants_ms[usize::from(sample.instant)], sample.pose);
+            samples.into_iter().map(at).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_somebody_stood_last_is_recorded_before_the_departure() {
+    let journal = MemoryJournal::new(AT_ONCE);
+    let mut world = garden(&journal, 20).await;
+    let people = world.connect_into(3, "garden");
+    pass(Duration::from_secs(1)).await;
+    // Two in one moment, and then the last one, who is alone by then.
+    for &leaver in &people[..2] {
+        world.people[leaver].move_to(40 + leaver as u32);
+        world.people[leaver].disconnect();
+    }
+    pass(Duration::from_secs(2)).await;
+    world.people[people[2]].move_to(42);
+    world.people[people[2]].disconnect();
+    pass(Duration::from_secs(2)).await;
+    let poses: Vec<_> = samples(&journal).into_iter().map(|(_, pose)| pose).collect();
+    assert_eq!(poses, [40, 41, 42].map(pose_numbered), "each once");
+    let is_departure =
+        |record: &&Record| matches!(&record.content, Content::Event(Event { action: Action::Leave, .. }));
+    let records = journal.records("garden");
+    let departures = records.iter().filter(is_departure).map(|record| record.at_ms - 1);
+    assert_eq!(
+        samples(&journal).into_iter().map(|(at_ms, _)| at_ms).collect::<Vec<_>>(),
+        departures.collect::<Vec<_>>()
+    );
     world.close_all().await;
 }

@@ -145,6 +145,7 @@ impl<S: Clone> Room<S> {
     }
 
     pub(super) fn leave(&mut self, slot: u16, ack: AckId) -> Result<(), ClientError> {
+        self.sample_leaver(slot);
         let member = self.members[usize::from(slot)].take().expect("a slot in by_session has a member");
         self.by_session.remove(&member.id);
         self.tracks.leave(slot);

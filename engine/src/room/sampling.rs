@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use protocol::Pose;
-use replay::limits::CHUNK_SAMPLES_MAX;
+use replay::limits::{CHUNK_INSTANTS_MAX, CHUNK_SAMPLES_MAX};
 use replay::{Content, Keyframe, MemberId, Objects, PoseSample, PoseSamples};
 
 use super::recording::{Recording, argument};
@@ -31,7 +31,12 @@ pub(super) struct Sampler {
     count_before: usize,
     /// Who was alone in the room, and where, at the last sample.
     alone: Option<(MemberId, Pose)>,
+    /// The last instant is that of members who left.
+    is_of_leavers: bool,
 }
+
+/// Instants of a chunk from which on it takes none for members who leave.
+const MAX_INSTANTS_OF_LEAVERS: usize = CHUNK_INSTANTS_MAX / 2;
 
 impl Sampler {
     pub(super) fn set_hz(&mut self, hz: u32) {
@@ -66,6 +71,24 @@ impl Sampler {
         let next = self.next + interval;
         self.next = if next < now { now + interval } else { next };
         self.last_ms = now.as_millis();
+        self.is_of_leavers = false;
+        true
+    }
+
+    /// Takes a place for the sample of a member that leaves at `at_ms`, the millisecond before: it is told before the
+    /// departure. `false` if there is none.
+    fn begin_for_leaver(&mut self, at_ms: u64) -> bool {
+        let before_ms = at_ms.saturating_sub(1);
+        let has_place = self.is_of_leavers && self.last_ms == before_ms && !self.chunk.instants_ms.is_empty();
+        if has_place || self.hz == 0 {
+            return has_place;
+        }
+        if before_ms <= self.last_ms || self.chunk.instants_ms.len() >= MAX_INSTANTS_OF_LEAVERS {
+            return false;
+        }
+        self.last_ms = before_ms;
+        self.is_of_leavers = true;
+        self.begin(1);
         true
     }
 
@@ -170,15 +193,32 @@ impl<S: Clone> Room<S> {
     fn sample_only(&self, slot: u16, sampler: &mut Sampler) {
         let Some(pose) = self.shared.table.load(slot) else { return };
         let member = self.member(slot).id.into();
-        let before = match &sampler.alone {
-            Some((of, pose)) if *of == member => Some(*pose),
-            _ if self.tracks.has_moved(slot, sampler.tick, self.tick) => None,
-            _ => Some(*self.tracks.pose(slot)),
-        };
-        if before != Some(pose) {
+        if self.is_unsampled(slot, &pose, sampler) {
             sampler.push(member, pose);
         }
         sampler.alone = Some((member, pose));
+    }
+
+    /// Whether the member's pose, as it is in its slot, is in no sample yet.
+    fn is_unsampled(&self, slot: u16, pose: &Pose, sampler: &Sampler) -> bool {
+        let member = self.member(slot).id.into();
+        match &sampler.alone {
+            Some((of, before)) if *of == member => before != pose,
+            _ => self.tracks.has_moved(slot, sampler.tick, self.tick) || self.tracks.pose(slot) != pose,
+        }
+    }
+
+    /// Samples a member that is about to leave: its last pose would be in no sample otherwise.
+    pub(super) fn sample_leaver(&mut self, slot: u16) {
+        let Some(mut recording) = self.recording.take() else { return };
+        let sampler = &mut recording.sampler;
+        if let Some(pose) = self.shared.table.load(slot)
+            && self.is_unsampled(slot, &pose, sampler)
+            && sampler.begin_for_leaver(recording.at_ms)
+        {
+            sampler.push(self.member(slot).id.into(), pose);
+        }
+        self.recording = Some(recording);
     }
 
     fn is_keyframe_due(&self, keyframes: &Keyframes, now: Time) -> bool {

@@ -100,8 +100,11 @@ impl Run {
     pub(super) fn record(&mut self, record: &Record) {
         assert_eq!(record.at_ms, self.now.as_millis());
         let Content::Poses(samples) = &record.content else { return self.replayed.read(record) };
-        let (replayed, snapshots) = (&mut self.replayed, &self.snapshots);
+        let (replayed, snapshots, departures) = (&mut self.replayed, &self.snapshots, &self.departures);
         replayed.poses(record.at_ms, samples, |instant_ms, replayed| {
+            if departures.contains(&(instant_ms + 1)) {
+                return;
+            }
             for (who, number) in &snapshots[&instant_ms] {
                 let stay = replayed.members.get(&MemberId(*who));
                 if let Some(stay) = stay.filter(|stay| stay.since_ms <= instant_ms) {

@@ -1,6 +1,6 @@
 //! A room and its model, side by side.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,6 +46,8 @@ pub(crate) struct Run {
     pub(super) awaits: VecDeque<Awaits<u64>>,
     /// What the journal has been given.
     pub(super) replayed: Replayed,
+    /// When somebody left: a sample of the millisecond before may be of nobody else.
+    pub(super) departures: BTreeSet<u64>,
     /// Everybody's pose at each tick, by its time in ms.
     pub(super) snapshots: BTreeMap<u64, BTreeMap<u64, Option<u32>>>,
 }
@@ -84,6 +86,7 @@ impl Run {
             counter: 0,
             awaits: VecDeque::new(),
             replayed: Replayed::default(),
+            departures: BTreeSet::new(),
             snapshots: BTreeMap::new(),
         };
         run.apply(effects);
@@ -92,6 +95,9 @@ impl Run {
 
     pub(crate) fn step(&mut self, operation: &Operation) {
         self.counter += 1;
+        if let Operation::Leave { .. } = operation {
+            self.departures.insert(self.now.as_millis());
+        }
         match *operation {
             Operation::Move { who } => self.move_slot(who),
             Operation::Tick => self.tick(),
