@@ -112,7 +112,7 @@ export class Server {
     }
     this.exited = nodeOnce(this.child, 'exit').then(([code, signal]) => ({ code, signal }));
     await until(async () => {
-      if (this.child.exitCode !== null) throw new Error(`The server ended early:\n${this.output}`);
+      if (!this.running) throw new Error(`The server ended early:\n${this.output}`);
       const answer = await fetch(`${this.url}/readyz`).catch(() => null);
       await answer?.arrayBuffer();
       return answer?.status === 200;
