@@ -14,13 +14,13 @@ const ROUNDS = Number(process.env.CRASH_ROUNDS ?? 50);
 const SEED = Number(process.env.CRASH_SEED ?? Date.now() % 1_000_000);
 
 /** Those who do things in a round. */
-const AUTHORS = 4;
+const AUTHORS = 3;
 
 /** Time between two poses of the one who moves, which also says how long a round is. */
 const MOVE_MS = 20;
 
 /** Poses after which a round ends; in every tenth, after enough of them for chunks to be full. */
-const [SHORT, LONG] = [[2, 30], [70, 110]];
+const [SHORT, LONG] = [[2, 18], [65, 90]];
 
 /** Every room: whether it and its objects are kept, and whether messages are written down. */
 const ROOMS = [
