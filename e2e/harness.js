@@ -112,7 +112,7 @@ export class Server {
     }
     this.exited = nodeOnce(this.child, 'exit').then(([code, signal]) => ({ code, signal }));
     await until(async () => {
-      if (this.child.exitCode !== null) throw new Error(`The server ended early:\n${this.output}`);
+      if (!this.running) throw new Error(`The server ended early:\n${this.output}`);
       const answer = await fetch(`${this.url}/readyz`).catch(() => null);
       await answer?.arrayBuffer();
       return answer?.status === 200;
@@ -144,9 +144,11 @@ export class Server {
   /** A request; answers `{status, headers, body}`, the body parsed if it is JSON. */
   async http(method, target, { body, headers = {} } = {}) {
     const raw = typeof body === 'string' || body === undefined;
+    // A connection of its own: one that is kept may be to a server that was killed since.
+    const own = { Connection: 'close', ...headers };
     const response = await fetch(this.url + target, {
       method,
-      headers: body === undefined ? headers : { 'Content-Type': 'application/json', ...headers },
+      headers: body === undefined ? own : { 'Content-Type': 'application/json', ...own },
       body: raw ? body : JSON.stringify(body),
       signal: AbortSignal.timeout(PATIENCE_MS),
     });

@@ -73,6 +73,15 @@ pub(crate) struct ShardHandle {
     pub(crate) load: AtomicUsize,
 }
 
+/// What came of [`Engine::load_rooms`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LoadedRooms {
+    /// How many rooms the store has that can be joined.
+    pub rooms: usize,
+    /// Rooms whose options cannot be understood.
+    pub unreadable: Vec<String>,
+}
+
 /// What became of a request for a new room.
 #[derive(Debug)]
 pub enum Created {
@@ -132,20 +141,23 @@ impl Engine {
     }
 
     /// Makes the persistent rooms known that the store holds. To be called before the first session, and again when
-    /// the store has got rooms from elsewhere; those that are known stay as they are.
+    /// the store has got rooms from elsewhere; those that are known stay as they are. A room whose options cannot be
+    /// understood stays unknown: nobody could tell who may come in.
     ///
     /// # Errors
     /// The store's.
-    pub async fn load_rooms(&self) -> Result<usize, StoreError> {
-        let rooms = self.0.store.rooms().await?;
-        let count = rooms.len();
-        for room in rooms {
-            let options: RoomOptions = serde_json::from_str(&room.options)
-                .map_err(|error| StoreError(format!("options of room {:?}: {error}", room.id)))?;
-            let created = Time::from_micros(room.created_ms * 1000);
+    pub async fn load_rooms(&self) -> Result<LoadedRooms, StoreError> {
+        let mut loaded = LoadedRooms::default();
+        for room in self.0.store.rooms().await? {
+            let Ok(options) = serde_json::from_str::<RoomOptions>(&room.options) else {
+                loaded.unreadable.push(room.id);
+                continue;
+            };
+            loaded.rooms += 1;
+            let created = Time::from_micros(room.created_ms.saturating_mul(1000));
             self.0.directory.restore(&room.id, options, self.0.place(), created, self.0.clock.now());
         }
-        Ok(count)
+        Ok(loaded)
     }
 
     /// A new session of `user`, whose way out is `outbox` and whose connection lives on `core`.

@@ -30,7 +30,7 @@ pub mod time;
 
 pub use allowance::Allowance;
 pub use directory::{Recorded, RoomShared};
-pub use engine::{Core, CreateError, Created, Engine, EngineConfig};
+pub use engine::{Core, CreateError, Created, Engine, EngineConfig, LoadedRooms};
 pub use options::{RoomDefaults, RoomOptions, RoomRequest, TickRate, ViewOptions, ViewPeriods};
 pub use private::{Departure, PrivateRoom, Stage};
 pub use room::{SessionId, User};

@@ -53,7 +53,7 @@ async fn a_persistent_room_outlives_its_people_and_its_server() {
     }
     world.close_all().await;
     let mut next = World::new(RoomDefaults::default(), &store);
-    assert_eq!(next.engine.load_rooms().await.unwrap(), 1);
+    assert_eq!(next.engine.load_rooms().await.unwrap().rooms, 1);
     next.objects = world.objects;
     next.connect_into(2, "garden");
     pass(A_MOMENT).await;
@@ -257,4 +257,16 @@ async fn a_drain_tells_everybody_and_waits_for_the_store() {
     }
     assert!(world.engine.is_idle());
     world.close_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_whose_options_cannot_be_understood_keeps_no_other_out() {
+    let store = Arc::new(MemoryStore::default());
+    let mut world = world_with(&store).await;
+    world.create_room("attic", persistent()).await;
+    store.spoil_room("attic");
+    world.close_all().await;
+    let next = World::new(RoomDefaults::default(), &store);
+    let loaded = next.engine.load_rooms().await.unwrap();
+    assert_eq!((loaded.rooms, loaded.unreadable), (1, vec!["attic".to_owned()]));
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use ::http::HeaderMap;
 use engine::journal::{Journal, NoJournal};
-use engine::ports::RoomStore;
+use engine::ports::{RoomStore, StoreError};
 use engine::{Clock, Core, Engine, EngineConfig, RoomDefaults};
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
@@ -56,7 +56,7 @@ pub enum RunError {
     Storage(#[from] OpenError),
     /// The store cannot be read.
     #[error("cannot read the persistent rooms: {0}")]
-    Rooms(#[from] engine::ports::StoreError),
+    Rooms(#[from] StoreError),
     /// What is kept on disk for Redis cannot be used.
     #[error(transparent)]
     Redis(#[from] redis::StartError),
@@ -102,7 +102,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let (journal, folder) = journal(&config, spool, &clock, &mut registry)?;
     let parts = engine_config(&config, rooms, journal.clone(), clock);
     let (engine, engine_cores) = Engine::new(parts, &mut registry);
-    let rooms = main.block_on(engine.load_rooms())?;
+    let rooms = main.block_on(load_rooms(&engine))?;
     let auth = Arc::new(Auth::new(config.jwt_secret.expose().as_bytes()));
     let workers = Workers::start(config.workers.clone(), &mut registry)?;
     let recordings = recordings(folder, redis.as_deref());
@@ -201,12 +201,21 @@ async fn storage(config: &Config, registry: &mut Registry) -> Result<Storage, Ru
     Ok(Storage { store, rooms, redis: Some(Arc::new(redis)), spool: Some(spool) })
 }
 
+/// Makes the stored rooms known, and says which cannot be. How many are.
+async fn load_rooms(engine: &Engine) -> Result<usize, StoreError> {
+    let loaded = engine.load_rooms().await?;
+    for room in &loaded.unreadable {
+        tracing::error!(room, "a stored room has options that cannot be understood; it is left out");
+    }
+    Ok(loaded.rooms)
+}
+
 /// Makes rooms known that come from Redis while the server is up.
 async fn take_in_rooms(engine: &Engine, redis: Option<&Redis>) -> Infallible {
     let Some(redis) = redis else { return std::future::pending().await };
     loop {
         redis.rooms_arrived().await;
-        if let Err(error) = engine.load_rooms().await {
+        if let Err(error) = load_rooms(engine).await {
             tracing::error!(%error, "rooms that came from Redis are known after the next start only");
         }
     }

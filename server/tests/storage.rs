@@ -139,8 +139,9 @@ fn files(directory: &Path, part: &str) -> Vec<String> {
     names.filter(|name| name.contains(part)).collect()
 }
 
-/// A store with `count` objects is closed and damaged; the next one must come up new and say so.
-async fn survives_damage(count: u64, damage: impl FnOnce(&Path)) {
+/// A store with `count` objects is closed and damaged; the next one must come up new and say so. Answers the objects
+/// that are there then, each as it was.
+async fn survives_damage(count: u64, damage: impl FnOnce(&Path)) -> Vec<StoredObject> {
     let directory = tempdir().unwrap();
     let store = SqliteStore::open(directory.path()).unwrap();
     store.write(vec![create("a")]).await.unwrap();
@@ -154,30 +155,66 @@ async fn survives_damage(count: u64, damage: impl FnOnce(&Path)) {
     let moved_to = store.health().corrupt_moved_to.expect("it is told");
     assert_eq!(fs::read(&moved_to).unwrap(), damaged, "nothing of the old one is lost");
     assert!(moved_to.file_name().unwrap().to_str().unwrap().starts_with("rooms.db.corrupt-"));
-    assert!(store.rooms().await.unwrap().is_empty());
+    let (rooms, objects) = (store.rooms().await.unwrap(), store.objects("a").await.unwrap());
+    assert!(rooms.iter().all(|found| *found == room("a", 1)));
+    assert!(objects.iter().all(|found| *found == object(&found.id, 1)));
     store.write(vec![create("b")]).await.unwrap();
     store.close().await.unwrap();
 
     let store = SqliteStore::open(directory.path()).unwrap();
     assert!(store.health().corrupt_moved_to.is_none(), "once only");
-    assert_eq!(store.rooms().await.unwrap(), [room("b", 1)]);
+    assert_eq!(store.rooms().await.unwrap(), [rooms, vec![room("b", 1)]].concat());
     assert_eq!(files(directory.path(), ".corrupt-").len(), 1);
+    objects
 }
 
 #[tokio::test]
 async fn a_file_that_is_no_database_is_moved_aside() {
-    survives_damage(1, |path| fs::write(path, "nonsense ".repeat(1000)).unwrap()).await;
+    let kept = survives_damage(1, |path| fs::write(path, "nonsense ".repeat(1000)).unwrap()).await;
+    assert!(kept.is_empty());
 }
 
 #[tokio::test]
-async fn a_database_with_a_hole_in_it_is_moved_aside() {
-    survives_damage(2_000, |path| {
+async fn of_a_database_with_a_hole_in_it_what_is_on_either_side_is_kept() {
+    let kept = survives_damage(2_000, |path| {
         let mut bytes = fs::read(path).unwrap();
         let middle = bytes.len() / 2;
         bytes[middle..middle + 8_192].fill(0xa5);
         fs::write(path, bytes).unwrap();
     })
     .await;
+    assert!(kept.len() > 1_000, "{}", kept.len());
+}
+
+#[tokio::test]
+async fn of_a_database_that_is_cut_off_what_is_before_the_cut_is_kept() {
+    let kept = survives_damage(2_000, |path| {
+        let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+        file.set_len(file.metadata().unwrap().len() / 4 * 3).unwrap();
+    })
+    .await;
+    assert!(kept.len() > 500, "{}", kept.len());
+}
+
+#[tokio::test]
+async fn a_damaged_row_hides_no_other() {
+    let directory = tempdir().unwrap();
+    let store = SqliteStore::open(directory.path()).unwrap();
+    store.write(vec![create("a"), create("b")]).await.unwrap();
+    store.write((0..3).map(|id| put("a", object(&id.to_string(), 1))).collect()).await.unwrap();
+    store.close().await.unwrap();
+    let connection = rusqlite::Connection::open(directory.path().join("rooms.db")).unwrap();
+    for sql in [
+        "UPDATE objects SET json = CAST(x'7bff' AS TEXT) WHERE id = '1'",
+        "UPDATE rooms SET options = CAST(x'7bff' AS TEXT) WHERE id = 'b'",
+    ] {
+        connection.execute(sql, []).unwrap();
+    }
+    drop(connection);
+    let store = SqliteStore::open(directory.path()).unwrap();
+    assert_eq!(store.rooms().await.unwrap(), [room("a", 1)]);
+    let ids: Vec<_> = store.objects("a").await.unwrap().into_iter().map(|object| object.id).collect();
+    assert_eq!(ids, ["0", "2"]);
 }
 
 #[tokio::test]

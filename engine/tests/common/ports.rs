@@ -237,6 +237,13 @@ impl MemoryStore {
         of_room.map(|((_, id), object)| (id.clone(), object.version)).collect()
     }
 
+    /// The options of a room become what nobody understands, and when it was made what no clock shows.
+    pub(crate) fn spoil_room(&self, id: &str) {
+        let mut state = self.state.lock().unwrap();
+        let room = state.rooms.get_mut(id).unwrap();
+        (room.options, room.created_ms) = ("{".into(), u64::MAX);
+    }
+
     /// From now on no object of this id can be stored.
     pub(crate) fn refuse_object(&self, id: &str) {
         self.state.lock().unwrap().refused = Some(id.to_owned());

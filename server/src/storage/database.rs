@@ -6,7 +6,7 @@ use std::time::Duration;
 use engine::ports::{RoomWrite, StoreError, StoredObject, StoredRoom};
 use rusqlite::{Connection, OptionalExtension as _, Savepoint, Transaction, TransactionBehavior, params};
 
-use super::{OpenError, outbox};
+use super::{OpenError, outbox, salvage};
 
 /// Step *n* leads from format *n* to *n* + 1. A step that was released is never changed.
 const MIGRATIONS: [&str; 2] = [
@@ -126,14 +126,8 @@ impl Batch<'_> {
             .transaction
             .prepare_cached("SELECT id, options, created_ms FROM rooms ORDER BY created_ms, id")
             .map_err(store_error)?;
-        let rooms = statement.query_map([], |row| {
-            Ok(StoredRoom {
-                id: row.get(0)?,
-                options: row.get(1)?,
-                created_ms: row.get::<_, i64>(2)?.cast_unsigned(),
-            })
-        });
-        rooms.and_then(Iterator::collect).map_err(store_error)
+        let rows = statement.query_map([], |row| Ok(salvage::read_room(row)));
+        whole("rooms", rows)
     }
 
     /// The objects of one room.
@@ -142,15 +136,8 @@ impl Batch<'_> {
             .transaction
             .prepare_cached("SELECT id, version, owner, json FROM objects WHERE room = ?1")
             .map_err(store_error)?;
-        let objects = statement.query_map([room], |row| {
-            Ok(StoredObject {
-                id: row.get(0)?,
-                version: row.get::<_, i64>(1)?.cast_unsigned(),
-                owner: row.get(2)?,
-                json: row.get(3)?,
-            })
-        });
-        objects.and_then(Iterator::collect).map_err(store_error)
+        let rows = statement.query_map([room], |row| Ok(salvage::read_object(row)));
+        whole("objects", rows)
     }
 
     /// Whether SQLite has taken back the whole transaction by itself, as it does when the disk is full.
@@ -162,6 +149,18 @@ impl Batch<'_> {
     pub(super) fn commit(self) -> Result<(), StoreError> {
         self.transaction.commit().map_err(store_error)
     }
+}
+
+/// Rows that are as they were written, as far as can be seen. One that is damaged must not hide the others.
+fn whole<T>(
+    what: &'static str,
+    rows: rusqlite::Result<impl Iterator<Item = rusqlite::Result<Option<T>>>>,
+) -> Result<Vec<T>, StoreError> {
+    let rows = rows.and_then(Iterator::collect::<rusqlite::Result<Vec<_>>>).map_err(store_error)?;
+    let found = rows.len();
+    let whole: Vec<_> = rows.into_iter().flatten().collect();
+    salvage::tell_damaged(what, found - whole.len());
+    Ok(whole)
 }
 
 /// SQLite's words without any value from a statement.

@@ -9,6 +9,7 @@ use tracing::error;
 
 use super::OpenError;
 use super::database::Database;
+use super::salvage::{Salvaged, salvage};
 
 const DATABASE: &str = "rooms.db";
 const LOCK: &str = "copresence.lock";
@@ -35,8 +36,15 @@ pub(super) fn open(directory: &Path, has_outbox: bool) -> Result<Opened, OpenErr
         Ok(database) => Ok(Opened { database, lock, corrupt_moved_to: None }),
         Err(OpenError::Sqlite(reason)) if is_corruption(&reason) => {
             let moved_to = move_aside(&path).map_err(in_directory)?;
-            error!(%reason, moved_to = %moved_to.display(), "the database cannot be read; a new one is begun");
-            let database = Database::open(&path, has_outbox)?;
+            let mut database = Database::open(&path, has_outbox)?;
+            let kept = salvage(&moved_to, &mut database).unwrap_or_else(|error| {
+                error!(%error, "what can be read of the damaged database cannot be written");
+                Salvaged::default()
+            });
+            error!(
+                %reason, moved_to = %moved_to.display(), rooms = kept.rooms, objects = kept.objects,
+                "the database was damaged; a new one is begun with what could be read"
+            );
             Ok(Opened { database, lock, corrupt_moved_to: Some(moved_to) })
         }
         Err(error) => Err(error),

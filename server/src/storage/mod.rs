@@ -7,6 +7,7 @@
 mod database;
 mod files;
 mod outbox;
+mod salvage;
 mod worker;
 
 use std::fmt;
