@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use super::*;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -180,7 +182,7 @@ fn a_recording_is_exported_and_imported() {
     let command =
         invoke(&["replay", "export", "--room", "a b", "--from", "5", "--to=1970-01-01T00:00:01Z", "-"], &[]);
     let command = command.unwrap();
-    assert!(command.data_dir == PathBuf::from("./data") && command.redis.is_none());
+    assert!(command.data_dir.as_path() == Path::new("./data") && command.redis.is_none());
     let (room, file) = ("a b".to_owned(), PathBuf::from("-"));
     let export = ReplayAction::Export { room, from: Some(5), to: Some(1_000), force: false, file };
     assert_eq!(command.action, export);
