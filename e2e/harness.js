@@ -37,7 +37,8 @@ export function binary() {
   return found;
 }
 
-async function freePort() {
+/** A port of the loopback interface that nobody listens on. */
+export async function freePort() {
   const probe = createServer();
   probe.listen(0, '127.0.0.1');
   await nodeOnce(probe, 'listening');

@@ -2,23 +2,29 @@
 //!
 //! People walk about as in the measurements of the codec, an object is changed now and then. What is written is what a
 //! server's journal would have written, in the same files. `fill_replay --data-dir data --users 50 --minutes 60`
+//!
+//! With `--redis-url` it goes to Redis by the same way as a server's does.
 
 #[path = "../../replay/tests/people/mod.rs"]
 mod people;
 
 use std::error::Error;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use people::People;
+use prometheus_client::registry::Registry;
 use replay::{Action, Content, Encoder, Event, Keyframe, MemberId, Objects, Record, RecordId};
 use serde_json::json;
-use server::journal::backend::Entry;
+use server::journal::backend::{Backend as _, Entry};
 use server::journal::folder::{Folder, Hour};
 use server::journal::table::Table;
+use server::redis::{Nodes, Redis, RedisConfig, SpoolBackend};
+use server::storage::{OUTBOX_ROWS_MAX, SqliteStore};
+use tokio::runtime::{Builder, Runtime};
 
 /// What to write.
 #[derive(Parser)]
@@ -29,6 +35,9 @@ struct Arguments {
     /// The room's id
     #[arg(long, default_value = "hall")]
     room: String,
+    /// Redis server or cluster to fill, instead of files
+    #[arg(long)]
+    redis_url: Option<String>,
     /// Who is in
     #[arg(long, default_value_t = 50)]
     users: u32,
@@ -46,9 +55,66 @@ const KEYFRAME_S: u64 = 30;
 /// Seconds that are written at once.
 const BATCH_S: u64 = 60;
 
-/// What goes to the files.
+/// How long Redis keeps it.
+const TTL: Duration = Duration::from_secs(24 * 3_600);
+
+/// How often we look whether Redis has it.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Where records go.
+enum Place {
+    Files(Folder),
+    Redis { redis: Redis, spool: Box<SpoolBackend>, runtime: Runtime },
+}
+
+impl Place {
+    fn open(data_dir: &Path, redis_url: Option<&str>) -> Result<Self, Box<dyn Error>> {
+        let folder = Folder::in_data_dir(data_dir);
+        std::fs::create_dir_all(folder.path())?;
+        let Some(url) = redis_url else { return Ok(Self::Files(folder)) };
+        let config = RedisConfig {
+            nodes: Nodes::parse(url)?,
+            directory: data_dir.to_owned(),
+            ttl: TTL,
+            spool_bytes_max: u64::MAX,
+        };
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let store = Arc::new(SqliteStore::open_with_outbox(data_dir, OUTBOX_ROWS_MAX)?);
+        let (redis, spool) = Redis::start(config, store, &mut Registry::default())?;
+        runtime.block_on(async { redis.first_attempt().await });
+        Ok(Self::Redis { redis, spool: Box::new(spool), runtime })
+    }
+
+    fn write(&mut self, batch: &[Entry]) -> Result<(), Box<dyn Error>> {
+        match self {
+            Self::Files(folder) => {
+                for entries in batch.chunk_by(|a, b| Hour::of(a.id.ms) == Hour::of(b.id.ms)) {
+                    Table::open(&folder.file(Hour::of(entries[0].id.ms)))?.insert(entries)?;
+                }
+                Ok(())
+            }
+            Self::Redis { redis, spool, runtime } => {
+                spool.write(batch)?;
+                // No more at a time than wait for Redis in memory.
+                while redis.health().waiting_records > 0 || spool.is_behind() {
+                    runtime.block_on(async { tokio::time::sleep(LOOK).await });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Waits until Redis has the last of it.
+    fn close(self) {
+        if let Self::Redis { redis, runtime, .. } = self {
+            runtime.block_on(async { redis.close().await });
+        }
+    }
+}
+
+/// What is written.
 struct Recorder {
-    folder: Folder,
+    place: Place,
     room: Arc<str>,
     encoder: Encoder,
     batch: Vec<Entry>,
@@ -69,22 +135,17 @@ impl Recorder {
     }
 
     fn write(&mut self) -> Result<(), Box<dyn Error>> {
-        let batch = std::mem::take(&mut self.batch);
-        for entries in batch.chunk_by(|a, b| Hour::of(a.id.ms) == Hour::of(b.id.ms)) {
-            Table::open(&self.folder.file(Hour::of(entries[0].id.ms)))?.insert(entries)?;
-        }
-        Ok(())
+        self.place.write(&std::mem::take(&mut self.batch))
     }
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let Arguments { data_dir, room, users, hz, minutes } = Arguments::parse();
-    let folder = Folder::in_data_dir(&data_dir);
-    std::fs::create_dir_all(folder.path())?;
+    let Arguments { data_dir, redis_url, room, users, hz, minutes } = Arguments::parse();
+    let place = Place::open(&data_dir, redis_url.as_deref())?;
     let end_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as u64;
     let begin_ms = end_ms - minutes * 60_000;
     let mut to = Recorder {
-        folder,
+        place,
         room: room.as_str().into(),
         encoder: Encoder::new(),
         batch: Vec::new(),
@@ -119,7 +180,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     to.write()?;
-    let Recorder { records, bytes, .. } = to;
+    let Recorder { records, bytes, place, .. } = to;
+    place.close();
     let line = format!(
         "{room}: {records} records of {bytes} bytes, {moves} moves of {parts} parts, from {begin_ms} to {end_ms}"
     );

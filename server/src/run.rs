@@ -35,7 +35,7 @@ use crate::replay::both::Both;
 use crate::replay::playback::Playbacks;
 use crate::replay::recordings::Recordings;
 use crate::replay::sqlite::SqliteRecordings;
-use crate::storage::{OpenError, SqliteStore};
+use crate::storage::{OUTBOX_ROWS_MAX, OpenError, SqliteStore};
 use crate::transport::{SocketIo, TransportConfig};
 use crate::workers::{self, Workers};
 
@@ -187,7 +187,7 @@ async fn storage(config: &Config, registry: &mut Registry) -> Result<Storage, Ru
         let store = Arc::new(SqliteStore::open(&config.data_dir)?);
         return Ok(Storage { rooms: store.clone(), store, redis: None, spool: None });
     };
-    let store = Arc::new(SqliteStore::open_with_outbox(&config.data_dir)?);
+    let store = Arc::new(SqliteStore::open_with_outbox(&config.data_dir, OUTBOX_ROWS_MAX)?);
     let settings = RedisConfig {
         nodes: nodes.clone(),
         directory: config.data_dir.clone(),

@@ -166,7 +166,7 @@ fn jwt_secret(given: Option<String>, environment: Environment) -> Result<(Secret
 }
 
 /// The text of the URL is never part of the message: it may hold a password.
-fn redis(url: Option<String>, authorities: Option<PathBuf>) -> Result<Option<Nodes>, ConfigError> {
+pub(super) fn redis(url: Option<String>, authorities: Option<PathBuf>) -> Result<Option<Nodes>, ConfigError> {
     let Some(url) = url else { return Ok(None) };
     let Ok(nodes) = Nodes::parse(&url) else {
         return invalid(format!("REDIS_URL must be of the form {URL_RULE}"));
@@ -176,14 +176,6 @@ fn redis(url: Option<String>, authorities: Option<PathBuf>) -> Result<Option<Nod
         Ok(pem) => Ok(Some(nodes.with_authorities(Some(pem)))),
         Err(error) => invalid(format!("REDIS_CA_FILE {}: {error}", path.display())),
     }
-}
-
-/// The same, checked and kept as it is.
-pub(super) fn redis_url(text: String) -> Result<Secret, ConfigError> {
-    if Nodes::parse(&text).is_err() {
-        return invalid(format!("REDIS_URL must be of the form {URL_RULE}"));
-    }
-    Ok(Secret::new(text))
 }
 
 fn cors_origin(text: &str) -> Result<(), ConfigError> {

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Command, FromArgMatches as _, Subcommand};
 
-use super::check::redis_url;
-use super::{Config, ConfigError, Secret, clap_error};
+use super::check::redis;
+use super::{Config, ConfigError, clap_error};
+use crate::redis::Nodes;
 use crate::replay::query::unix_ms;
 
 /// What a process is to do.
@@ -23,7 +24,7 @@ pub struct ReplayCommand {
     /// Where a server keeps what it keeps.
     pub data_dir: PathBuf,
     /// The Redis server that recordings are in, if one is named.
-    pub redis_url: Option<Secret>,
+    pub redis: Option<Nodes>,
     /// What.
     pub action: ReplayAction,
 }
@@ -64,7 +65,7 @@ pub enum ReplayAction {
 }
 
 /// The settings that the commands below have in common with the server.
-const SHARED: [&str; 2] = ["data_dir", "redis_url"];
+const SHARED: [&str; 3] = ["data_dir", "redis_url", "redis_ca_file"];
 
 /// Adds the commands to the one that serves.
 pub(super) fn add_to(command: Command) -> Command {
@@ -85,7 +86,8 @@ pub(super) fn find(matches: &ArgMatches) -> Result<Option<ReplayCommand>, Config
     let action = ReplayAction::from_arg_matches(replay).map_err(|error| clap_error(&error))?;
     // What is given behind the action is known only there.
     let given = replay.subcommand().map_or(replay, |(_, given)| given);
-    let redis_url = given.get_one::<String>("redis_url").cloned().map(redis_url).transpose()?;
+    let authorities = given.get_one::<PathBuf>("redis_ca_file").cloned();
+    let redis = redis(given.get_one::<String>("redis_url").cloned(), authorities)?;
     let data_dir = given.get_one::<PathBuf>("data_dir").cloned().unwrap_or_default();
-    Ok(Some(ReplayCommand { data_dir, redis_url, action }))
+    Ok(Some(ReplayCommand { data_dir, redis, action }))
 }

@@ -251,6 +251,14 @@ impl Table {
         Ok(rooms.collect::<Result<_, _>>()?)
     }
 
+    /// Whether the room has, or had, records here.
+    ///
+    /// # Errors
+    /// [`TableError`]
+    pub fn knows(&self, room: &str) -> Result<bool, TableError> {
+        Ok(self.number(room)?.is_some())
+    }
+
     /// Moves the log's content into the file, which then is all that there is.
     ///
     /// # Errors

@@ -1,15 +1,18 @@
 //! Recordings, read back from Redis and from what has not come there yet.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use prometheus_client::registry::Registry;
 use redis::{RedisError, RedisResult, Value};
 use replay::{RecordId, RecordKind, StoredRecord};
 use tokio::runtime::Handle;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::keys::{HOUR_MS, RoomKeys, hour_of};
@@ -35,21 +38,26 @@ const RECORDS_MAX: usize = 2_048;
 /// Recordings of all rooms in Redis.
 ///
 /// What the spool has is read with it, so that a record is found from the moment at which its receipt was given,
-/// whether Redis has it yet or not. Without Redis there is no answer: the spool alone would be a part of one.
+/// whether Redis has it yet or not. Without Redis there is no answer: the spool alone would be a part of one. But which
+/// rooms this machine has recorded is known without Redis.
 #[derive(Debug)]
 pub struct RedisRecordings {
     runtime: Handle,
     nodes: Nodes,
-    /// Not the one that is written by: a large answer would keep what is behind it waiting.
-    link: Mutex<Option<Link>>,
+    /// Not the one that is written by: a large answer would keep what is behind it waiting. With it the number of times
+    /// that one had come up, since what breaks the one breaks the other.
+    link: Mutex<Option<(u64, Link)>>,
     failed_ms: AtomicU64,
     spool_path: PathBuf,
     /// Which spool it is, and the spool.
     spool: Mutex<Option<(u64, Table)>>,
+    /// Without a server whose thread drives `runtime` and says in `status` how it goes: ends the thread that does.
+    alone: Option<oneshot::Sender<()>>,
     status: Arc<Status>,
 }
 
 /// Records, and whether there may be more after them.
+#[derive(Default)]
 struct Part {
     records: Vec<StoredRecord>,
     is_cut: bool,
@@ -64,8 +72,26 @@ impl RedisRecordings {
             failed_ms: AtomicU64::new(0),
             spool_path: directory.join(SPOOL),
             spool: Mutex::default(),
+            alone: None,
             status,
         }
+    }
+
+    /// The same without a server, for a program that only reads: perhaps beside a server in `directory`, perhaps where
+    /// there never was one.
+    ///
+    /// # Errors
+    /// The system gives no thread or no runtime.
+    pub fn alone(nodes: Nodes, directory: &Path) -> io::Result<Self> {
+        // Whichever comes first; both would be the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let handle = runtime.handle().clone();
+        let (alone, ended) = oneshot::channel();
+        // Connections live on it, while whoever reads waits.
+        std::thread::Builder::new().name("redis".into()).spawn(move || runtime.block_on(ended))?;
+        let status = Arc::new(Status::new(&mut Registry::default()));
+        Ok(Self { alone: Some(alone), ..Self::new(handle, nodes, directory, status) })
     }
 
     /// Does `work` with a connection, on this thread.
@@ -80,12 +106,13 @@ impl RedisRecordings {
         }
         let done = self.runtime.block_on(async {
             let all = async {
+                let number = self.status.reconnects.get();
                 let known = self.link.lock().unwrap_or_else(PoisonError::into_inner).clone();
                 let link = match known {
-                    Some(link) => link,
-                    None => Link::connect(&self.nodes).await?,
+                    Some((of, link)) if of == number => link,
+                    _ => Link::connect(&self.nodes).await?,
                 };
-                *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(link.clone());
+                *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some((number, link.clone()));
                 work(link).await
             };
             timeout(READ_TIMEOUT, all).await.unwrap_or_else(|_| Err(timed_out()))
@@ -100,8 +127,14 @@ impl RedisRecordings {
         })
     }
 
-    /// Reads in the spool.
-    fn spooled<T>(&self, read: impl FnOnce(&Table) -> Result<T, TableError>) -> Result<T, ReadError> {
+    /// Reads in the spool. Nothing if there is none, which is so without a server only.
+    fn spooled<T: Default>(
+        &self,
+        read: impl FnOnce(&Table) -> Result<T, TableError>,
+    ) -> Result<T, ReadError> {
+        if self.alone.is_some() && !self.spool_path.exists() {
+            return Ok(T::default());
+        }
         let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.status.spools.load(Ordering::Relaxed);
         if spool.as_ref().is_none_or(|(open, _)| *open != number) {
@@ -202,6 +235,15 @@ impl Recordings for RedisRecordings {
             Ok(None)
         })?;
         Ok([spooled, stored].into_iter().flatten().max_by_key(|record| record.id))
+    }
+
+    fn is_away(&self) -> bool {
+        self.alone.is_none() && !self.status.progress.borrow().is_healthy
+    }
+
+    /// The spool remembers its rooms for longer than their records.
+    fn is_surely_without(&self, room: &str) -> bool {
+        self.spooled(|table| Ok(Some(table.knows(room)?))).is_ok_and(|knows| knows == Some(false))
     }
 }
 

@@ -27,6 +27,13 @@ pub const KEPT_AFTER_SHIPPING: Duration = Duration::from_secs(15 * 60);
 /// Rows that are taken out at once. More wait for the next second, so that writing is never held up for long.
 const ROWS_REMOVED_MAX: i64 = 50_000;
 
+/// Rooms that the spool remembers, so that it is known what was recorded here. Full: those go that have no records in it,
+/// the oldest first, and count as rooms that were never recorded here.
+const ROOMS_MAX: u64 = 100_000;
+
+/// How often rooms are counted.
+const ROOMS_COUNTED_EVERY_MS: u64 = 3_600_000;
+
 /// The part of a full spool that is dropped: the oldest records.
 const DROPPED_PART: i64 = 8;
 
@@ -52,6 +59,8 @@ pub struct SpoolBackend {
     losses: u64,
     /// Until when what was shipped, Unix ms, in which row; oldest first.
     shipped: VecDeque<(u64, i64)>,
+    /// When rooms are counted next, Unix ms.
+    count_rooms_ms: u64,
     queue: Arc<Queue>,
     status: Arc<Status>,
     waiting: mpsc::Sender<Waiting>,
@@ -68,8 +77,18 @@ impl SpoolBackend {
         let row = table.rows()?.map_or(0, |(_, last)| last);
         let directory = directory.to_owned();
         let shipped = VecDeque::new();
-        let mut backend =
-            Self { directory, table, bytes_max, row, losses: 0, shipped, queue, status, waiting };
+        let mut backend = Self {
+            directory,
+            table,
+            bytes_max,
+            row,
+            losses: 0,
+            shipped,
+            count_rooms_ms: 0,
+            queue,
+            status,
+            waiting,
+        };
         backend.queue.push(&[], None, row);
         backend.status.last_row.store(row, Ordering::Relaxed);
         backend.measure();
@@ -128,6 +147,10 @@ impl SpoolBackend {
         }
         if let Some(until) = until.filter(|until| *until >= first) {
             self.table.remove_through(until.min(first + ROWS_REMOVED_MAX))?;
+        }
+        if now_ms >= self.count_rooms_ms {
+            self.count_rooms_ms = now_ms + ROOMS_COUNTED_EVERY_MS;
+            self.table.forget_rooms(ROOMS_MAX)?;
         }
         if self.measure() > self.bytes_max {
             let until = first + ((last - first) / DROPPED_PART).min(ROWS_REMOVED_MAX);

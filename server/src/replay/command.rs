@@ -5,9 +5,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use super::both::Both;
+use super::recordings::Recordings;
 use super::sqlite::SqliteRecordings;
 use super::transfer::{self, TransferError, Transferred};
 use crate::config::{ReplayAction, ReplayCommand};
+use crate::redis::RedisRecordings;
 use crate::run::fail;
 
 /// How often it is said how far it has come.
@@ -49,13 +52,28 @@ fn export(
     force: bool,
     teller: &mut Teller,
 ) -> Result<Transferred, Failure> {
-    let recordings = SqliteRecordings::in_data_dir(&command.data_dir);
+    let files = SqliteRecordings::in_data_dir(&command.data_dir);
+    let Some(nodes) = &command.redis else {
+        return export_from(&files, room, span_ms, file, force, teller);
+    };
+    let redis = RedisRecordings::alone(nodes.clone(), &command.data_dir)?;
+    export_from(&Both(files, redis), room, span_ms, file, force, teller)
+}
+
+fn export_from(
+    recordings: &dyn Recordings,
+    room: &str,
+    span_ms: (u64, u64),
+    file: &Path,
+    force: bool,
+    teller: &mut Teller,
+) -> Result<Transferred, Failure> {
     let progress = |done: &Transferred| teller.progress(done);
     if file != Path::new("-") {
-        return Ok(transfer::export_to_file(&recordings, room, span_ms, file, force, progress)?);
+        return Ok(transfer::export_to_file(recordings, room, span_ms, file, force, progress)?);
     }
     let mut to = BufWriter::new(io::stdout().lock());
-    let done = transfer::export(&recordings, room, span_ms, (file, &mut to), progress)?;
+    let done = transfer::export(recordings, room, span_ms, (file, &mut to), progress)?;
     to.flush().map_err(|error| TransferError::File(file.to_owned(), error))?;
     Ok(done)
 }

@@ -29,6 +29,16 @@ pub trait Recordings: Send + Sync + 'static {
     /// # Errors
     /// [`ReadError`]
     fn keyframe_before(&self, room: &str, at_ms: u64) -> Result<Option<StoredRecord>, ReadError>;
+
+    /// Whether asking is in vain at present, as far as is known.
+    fn is_away(&self) -> bool {
+        false
+    }
+
+    /// Whether it is known, without asking far away, that nothing was ever recorded of the room here.
+    fn is_surely_without(&self, _room: &str) -> bool {
+        false
+    }
 }
 
 /// The first and the last record of a room.

@@ -51,13 +51,13 @@ const LOG_BYTES: i64 = 64 * 1024 * 1024;
 /// An open database of the newest format.
 pub(super) struct Database {
     connection: Connection,
-    /// Whether what changes is noted for a copy elsewhere.
-    has_outbox: bool,
+    /// Rows that are kept of what changes, for a copy elsewhere; none if there is no copy.
+    outbox_rows: Option<u64>,
 }
 
 impl Database {
     /// Opens, checks and if need be converts the database at `path`.
-    pub(super) fn open(path: &Path, has_outbox: bool) -> Result<Self, OpenError> {
+    pub(super) fn open(path: &Path, outbox_rows: Option<u64>) -> Result<Self, OpenError> {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -67,17 +67,17 @@ impl Database {
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
         check(&connection)?;
         migrate(&mut connection)?;
-        if !has_outbox {
+        if outbox_rows.is_none() {
             outbox::leave(&connection)?;
         }
-        Ok(Self { connection, has_outbox })
+        Ok(Self { connection, outbox_rows })
     }
 
     /// Begins a batch: what it does is there as a whole after [`Batch::commit`], or not at all.
     pub(super) fn batch(&mut self) -> Result<Batch<'_>, StoreError> {
         let transaction =
             self.connection.transaction_with_behavior(TransactionBehavior::Deferred).map_err(store_error)?;
-        Ok(Batch { transaction, has_outbox: self.has_outbox })
+        Ok(Batch { transaction, outbox_rows: self.outbox_rows })
     }
 
     /// What tells this database from every other.
@@ -99,7 +99,7 @@ impl Database {
 /// Several requests in one transaction.
 pub(super) struct Batch<'a> {
     transaction: Transaction<'a>,
-    has_outbox: bool,
+    outbox_rows: Option<u64>,
 }
 
 impl Batch<'_> {
@@ -108,8 +108,8 @@ impl Batch<'_> {
         let savepoint = self.transaction.savepoint().map_err(store_error)?;
         for write in writes {
             apply(&savepoint, write)?;
-            if self.has_outbox {
-                outbox::note(&savepoint, write).map_err(store_error)?;
+            if let Some(rows_max) = self.outbox_rows {
+                outbox::note(&savepoint, write, rows_max).map_err(store_error)?;
             }
         }
         savepoint.commit().map_err(store_error)

@@ -27,16 +27,16 @@ pub(super) struct Opened {
 }
 
 /// Opens the store in `directory`, which is made if absent.
-pub(super) fn open(directory: &Path, has_outbox: bool) -> Result<Opened, OpenError> {
+pub(super) fn open(directory: &Path, outbox_rows: Option<u64>) -> Result<Opened, OpenError> {
     let in_directory = |source| OpenError::Directory { directory: directory.to_owned(), source };
     fs::create_dir_all(directory).map_err(in_directory)?;
     let lock = lock(directory)?;
     let path = directory.join(DATABASE);
-    match Database::open(&path, has_outbox) {
+    match Database::open(&path, outbox_rows) {
         Ok(database) => Ok(Opened { database, lock, corrupt_moved_to: None }),
         Err(OpenError::Sqlite(reason)) if is_corruption(&reason) => {
             let moved_to = move_aside(&path).map_err(in_directory)?;
-            let mut database = Database::open(&path, has_outbox)?;
+            let mut database = Database::open(&path, outbox_rows)?;
             let kept = salvage(&moved_to, &mut database).unwrap_or_else(|error| {
                 error!(%error, "what can be read of the damaged database cannot be written");
                 Salvaged::default()

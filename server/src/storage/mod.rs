@@ -104,19 +104,20 @@ impl SqliteStore {
     /// # Errors
     /// [`OpenError`]
     pub fn open(directory: &Path) -> Result<Self, OpenError> {
-        Self::open_as(directory, false)
+        Self::open_as(directory, None)
     }
 
-    /// The same, with an outbox: what changes is noted in the same transaction, so that it can be copied elsewhere.
+    /// The same, with an outbox: what changes is noted in the same transaction, so that it can be copied elsewhere. It
+    /// holds no more than about `rows_max` changes, as [`OUTBOX_ROWS_MAX`] says.
     ///
     /// # Errors
     /// [`OpenError`]
-    pub fn open_with_outbox(directory: &Path) -> Result<Self, OpenError> {
-        Self::open_as(directory, true)
+    pub fn open_with_outbox(directory: &Path, rows_max: u64) -> Result<Self, OpenError> {
+        Self::open_as(directory, Some(rows_max))
     }
 
-    fn open_as(directory: &Path, has_outbox: bool) -> Result<Self, OpenError> {
-        let opened = files::open(directory, has_outbox)?;
+    fn open_as(directory: &Path, outbox_rows: Option<u64>) -> Result<Self, OpenError> {
+        let opened = files::open(directory, outbox_rows)?;
         let id = opened.database.id()?;
         let shared = Arc::new(Shared { corrupt_moved_to: opened.corrupt_moved_to, ..Shared::default() });
         let (queue, work) = mpsc::channel(QUEUE_CAPACITY);

@@ -55,7 +55,7 @@ impl Found {
 }
 
 /// Notes what `write` has changed. What is noted already moves to the end.
-pub(super) fn note(savepoint: &Savepoint<'_>, write: &RoomWrite) -> rusqlite::Result<()> {
+pub(super) fn note(savepoint: &Savepoint<'_>, write: &RoomWrite, rows_max: u64) -> rusqlite::Result<()> {
     let (room, what) = match write {
         RoomWrite::CreateRoom(room) => (&room.id, String::new()),
         RoomWrite::PutObject { room, object } => (room, row_of(&object.id)),
@@ -66,8 +66,8 @@ pub(super) fn note(savepoint: &Savepoint<'_>, write: &RoomWrite) -> rusqlite::Re
     statement.execute(params![room, what])?;
     // Counting is as much work as there are rows, so it is done now and then.
     const COUNT_EVERY: u64 = 1_024;
-    if savepoint.last_insert_rowid().cast_unsigned().is_multiple_of(COUNT_EVERY) {
-        shorten(savepoint, OUTBOX_ROWS_MAX)?;
+    if savepoint.last_insert_rowid().cast_unsigned().is_multiple_of(COUNT_EVERY.min(rows_max)) {
+        shorten(savepoint, rows_max)?;
     }
     Ok(())
 }

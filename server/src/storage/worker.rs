@@ -261,7 +261,7 @@ mod tests {
     #[test]
     fn a_full_disk_fails_what_does_not_fit_and_passes() {
         let directory = tempfile::tempdir().unwrap();
-        let database = Database::open(&directory.path().join("rooms.db"), false).unwrap();
+        let database = Database::open(&directory.path().join("rooms.db"), None).unwrap();
         let lock = File::create(directory.path().join("lock")).unwrap();
         let (_queue, work) = mpsc::channel(1);
         let mut worker = Worker::new(database, lock, work, Arc::default());

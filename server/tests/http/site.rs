@@ -103,7 +103,8 @@ impl Site {
         }
         let mut registry = Registry::with_prefix("copresence");
         let directory = data.path().join("data");
-        let store = Arc::new(SqliteStore::open_with_outbox(&directory).unwrap());
+        let store =
+            Arc::new(SqliteStore::open_with_outbox(&directory, server::storage::OUTBOX_ROWS_MAX).unwrap());
         let redis = config.redis.clone().map(|nodes| {
             let ttl = Duration::from_secs(3_600);
             let settings = RedisConfig { nodes, directory, ttl, spool_bytes_max: u64::MAX };

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic, its helpers too")]
 
 mod elsewhere;
+mod export;
 mod journal;
 mod outages;
 mod programs;

@@ -225,3 +225,18 @@ async fn full_and_then_larger() {
     site.settled().await;
     site.check(|room| Some(ids_in(&server, room))).await;
 }
+
+#[tokio::test]
+async fn read_before_and_after() {
+    let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut site = Site::start(&server.url()).await;
+    site.write("a", &[Event]);
+    site.settled().await;
+    site.check(|_| None).await;
+    server.kill();
+    site.away().await;
+    server.restart();
+    site.settled().await;
+    // The first reader after that is not told that its connection of before is gone.
+    site.check(|_| None).await;
+}

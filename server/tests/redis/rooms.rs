@@ -128,3 +128,42 @@ async fn a_time_without_redis_is_made_up_for() {
     assert!(found.len() == 1 && found[0].0 == "1" && found[0].1.contains(r#""version":2"#), "{found:?}");
     assert_eq!(site.objects("a").await, [object("1", 2)]);
 }
+
+/// The outbox forgets what it has no place for, and everything is compared instead.
+#[tokio::test]
+async fn more_changes_than_are_remembered() {
+    const ROWS_MAX: u64 = 100;
+    let mut server = RedisServer::start(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let (directory, nodes) = (tempfile::tempdir().unwrap(), Nodes::parse(&server.url()).unwrap());
+    let site = Site::limited(directory, nodes, u64::MAX, ROWS_MAX).await;
+    site.make_room("a").await;
+    for number in 0..10 {
+        site.put("a", object(&number.to_string(), 1)).await;
+    }
+    site.settled().await;
+    server.kill();
+    site.away().await;
+    // The first of these changes are forgotten by the time Redis is back.
+    site.delete("a", "1").await;
+    site.put("a", object("2", 2)).await;
+    for number in 10..10 + 3 * ROWS_MAX {
+        site.put("a", object(&number.to_string(), 1)).await;
+    }
+    let outbox = site.sqlite.changes(0, usize::MAX / 4).await.unwrap();
+    assert!(
+        outbox.changes.len() as u64 <= 2 * ROWS_MAX && outbox.forgotten > ROWS_MAX,
+        "{}",
+        outbox.forgotten
+    );
+    server.restart();
+    site.settled().await;
+    site.make_room("b").await;
+    site.settled().await;
+    let expected = site.objects("a").await;
+    let mut found: Vec<String> = server.command(&["HKEYS", &RoomKeys::of("a").objects()]);
+    found.sort_unstable();
+    assert_eq!(found, expected.iter().map(|object| object.id.clone()).collect::<Vec<_>>());
+    let second: String = server.command(&["HGET", &RoomKeys::of("a").objects(), "2"]);
+    assert!(second.contains(r#""version":2"#), "{second}");
+    assert_eq!(expected.len() as u64, 9 + 3 * ROWS_MAX, "nothing came back here");
+}

@@ -11,7 +11,7 @@ use replay::{RecordId, RecordKind, StoredRecord};
 use server::journal::backend::{Backend as _, Entry};
 use server::redis::{Nodes, Redis, RedisConfig, RedisHealth, RedisRecordings, RedisStore, SpoolBackend};
 use server::replay::recordings::{ReadError, Recordings};
-use server::storage::SqliteStore;
+use server::storage::{OUTBOX_ROWS_MAX, SqliteStore};
 use tempfile::TempDir;
 use tokio::time::{interval, timeout};
 
@@ -40,7 +40,16 @@ impl Site {
     }
 
     pub(crate) async fn with(directory: TempDir, nodes: Nodes, spool_bytes_max: u64) -> Self {
-        let sqlite = Arc::new(SqliteStore::open_with_outbox(directory.path()).unwrap());
+        Self::limited(directory, nodes, spool_bytes_max, OUTBOX_ROWS_MAX).await
+    }
+
+    pub(crate) async fn limited(
+        directory: TempDir,
+        nodes: Nodes,
+        spool_bytes_max: u64,
+        outbox_rows_max: u64,
+    ) -> Self {
+        let sqlite = Arc::new(SqliteStore::open_with_outbox(directory.path(), outbox_rows_max).unwrap());
         let config = RedisConfig { nodes, directory: directory.path().to_owned(), ttl: TTL, spool_bytes_max };
         let (redis, backend) = Redis::start(config, sqlite.clone(), &mut Registry::default()).unwrap();
         redis.first_attempt().await;
