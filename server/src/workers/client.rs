@@ -173,10 +173,11 @@ async fn read(mut response: Response) -> Result<Whole, Fault> {
     const LIMIT: usize = MAX_RESULT_BYTES + MAX_ENVELOPE_BYTES;
     let status = response.status();
     // What is announced as too much is not begun.
-    if response.content_length().is_some_and(|length| length > LIMIT as u64) {
+    let announced = response.content_length().unwrap_or_default();
+    if announced > LIMIT as u64 {
         return Err(Fault::TooLarge);
     }
-    let mut body = Vec::new();
+    let mut body = Vec::with_capacity(announced as usize);
     while let Some(chunk) = response.chunk().await.map_err(|_| Fault::Cut)? {
         if body.len() + chunk.len() > LIMIT {
             return Err(Fault::TooLarge);

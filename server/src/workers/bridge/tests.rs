@@ -42,12 +42,14 @@ fn job(pool: &Pool, deadline: Instant) -> (Job, oneshot::Receiver<Outcome>, Tick
 async fn a_task_that_waits_is_over_at_its_deadline_though_no_place_ever_is_free() {
     let (pool, _listener) = pool(Times::default());
     let held = pool.acquire(0).await.unwrap();
-    let (job, receiver, _ticket) = job(&pool, Instant::now() + Duration::from_secs(30));
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let (job, receiver, _ticket) = job(&pool, deadline);
     let under_way = tokio::spawn(carry_out(pool.clone(), job));
     tokio::task::yield_now().await;
     assert_eq!(pool.waiting(), 1);
     // All that happens is that the time passes.
     assert_eq!(receiver.await.unwrap().unwrap_err(), TaskError::Late);
+    assert!(deadline.elapsed() < Duration::from_secs(1), "by a clock that stands still otherwise");
     under_way.await.unwrap();
     assert_eq!((pool.waiting(), pool.with_seat(0, |seat| seat.in_flight())), (0, 1));
     drop(held);
