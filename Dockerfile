@@ -28,6 +28,8 @@ RUN install --directory --owner copresence /data
 USER copresence
 COPY --from=build /src/target/release/copresence /usr/local/bin/
 COPY --from=page /src/dist /srv/copresence
+# The slim image has none, and workers over https and rediss:// need them.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
 ENV DATA_DIR=/data WEB_DIR=/srv/copresence
 VOLUME /data
 EXPOSE 3001

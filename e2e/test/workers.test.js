@@ -6,7 +6,7 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { binary, once, PATIENCE_MS, startServer, TRANSPORTS, unique, until, within } from '../harness.js';
+import { binary, once, startServer, TRANSPORTS, unique, until, within } from '../harness.js';
 import { assertAccepted } from '../expect.js';
 
 const WORKER = fileURLToPath(new URL('../worker.js', import.meta.url));
@@ -28,6 +28,50 @@ async function startWorker(fault) {
   const seen = [];
   lines.on('line', (line) => seen.push(JSON.parse(line)));
   return { url: `http://127.0.0.1:${port}`, seen, child };
+}
+
+/** A process of the worker of this project. */
+async function startRealWorker(secret = '') {
+  const child = spawn(REAL_WORKER, ['--port', '0'], {
+    env: { PATH: process.env.PATH, WORKER_SECRET: secret },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  opened.push(() => child.kill('SIGKILL'));
+  const port = await within(new Promise((resolve) => {
+    for (const stream of [child.stdout, child.stderr]) {
+      createInterface({ input: stream }).on('line', (line) => {
+        const found = line.match(/127\.0\.0\.1:(\d+)/);
+        if (found) resolve(found[1]);
+      });
+    }
+  }), 'the worker to start');
+  return { url: `http://127.0.0.1:${port}`, child };
+}
+
+/** Asks for `total` tasks, 200 a second in fives, by clients in turn, and answers what comes of each. */
+async function load(clients, total, ask, at = () => {}) {
+  const told = clients.map((client) => new Answers(client));
+  const answers = [];
+  for (let n = 0; n < total; n++) {
+    const index = n % clients.length;
+    clients[index].emit('worker-task', { taskId: n, ...ask(n) });
+    answers.push(told[index].to(n));
+    at(n);
+    if (n % 5 === 4) await new Promise((resolve) => setTimeout(resolve, 25));
+  }
+  const outcomes = await Promise.all(answers);
+  for (const client of clients) await client.flush();
+  return outcomes;
+}
+
+/** As many clients as keep 200 tasks a second within what each of them may ask. */
+const crowd = (server) => Promise.all([...Array(10)].map((_, n) => server.connect({ name: `client ${n}` })));
+
+/** The corners of a cube and its middle. */
+function cube() {
+  const points = [[0.5, 0.5, 0.5]];
+  for (const x of [0, 1]) for (const y of [0, 1]) for (const z of [0, 1]) points.push([x, y, z]);
+  return { points };
 }
 
 async function start(env) {
@@ -183,19 +227,9 @@ describe('workers', { timeout: timeout * 20 }, () => {
   it('that are killed under load lose nothing that could be saved', { timeout }, async () => {
     const workers = { dies: await startWorker('none'), stays: await startWorker('none') };
     const server = await serverWith(workers);
-    const clients = await Promise.all([...Array(10)].map((_, n) => server.connect({ name: `client ${n}` })));
-    const told = clients.map((client) => new Answers(client));
     const total = 600;
-    const answers = [];
-    for (let n = 0; n < total; n++) {
-      const index = n % clients.length;
-      clients[index].emit('worker-task', { taskId: n, task: 'echo', payload: n });
-      answers.push(told[index].to(n));
-      if (n === total / 3) workers.dies.child.kill('SIGKILL');
-      // 200 a second, in fives.
-      if (n % 5 === 4) await new Promise((resolve) => setTimeout(resolve, 25));
-    }
-    const outcomes = await Promise.all(answers);
+    const kill = (n) => n === total / 3 && workers.dies.child.kill('SIGKILL');
+    const outcomes = await load(await crowd(server), total, (n) => ({ task: 'echo', payload: n }), kill);
     const lost = outcomes.filter(({ error }) => error !== undefined);
     const had = new Set(workers.dies.seen);
     for (const { taskId, error } of lost) {
@@ -203,7 +237,6 @@ describe('workers', { timeout: timeout * 20 }, () => {
       assert.ok(had.has(taskId), `task ${taskId} could have been saved`);
     }
     assert.ok(lost.length <= 32, `${lost.length} lost`);
-    for (const client of clients) await client.flush();
     const [dies, stays] = await status(server);
     assert.deepEqual([dies.healthy, dies.circuit, stays.healthy], [false, 'open', true]);
   });
@@ -241,33 +274,78 @@ describe('workers', { timeout: timeout * 20 }, () => {
     assert.equal((await execute(server, { task: 'echo', data: 1 })).status, 200, 'somebody else');
   });
 
-  it('of this project do their tasks', { timeout, skip: !existsSync(REAL_WORKER) && 'it is not built' }, async () => {
-    const child = spawn(REAL_WORKER, ['--port', '0'], {
-      env: { PATH: process.env.PATH, WORKER_SECRET: 'of-the-worker' },
-      stdio: ['ignore', 'pipe', 'pipe'],
-    });
-    opened.push(() => child.kill('SIGKILL'));
-    const port = await new Promise((resolve, reject) => {
-      const timer = setTimeout(() => reject(new Error('the worker does not start')), PATIENCE_MS);
-      for (const stream of [child.stdout, child.stderr]) {
-        createInterface({ input: stream }).on('line', (line) => {
-          const found = line.match(/127\.0\.0\.1:(\d+)/);
-          if (found) (clearTimeout(timer), resolve(found[1]));
-        });
-      }
-    });
-    const env = { WORKER_SECRET: 'of-the-worker' };
-    const server = await serverWith({ real: { url: `http://127.0.0.1:${port}` } }, env);
+  const real = { timeout, skip: !existsSync(REAL_WORKER) && 'it is not built' };
+
+  it('of this project do their tasks', real, async () => {
+    const worker = await startRealWorker('of-the-worker');
+    const server = await serverWith({ real: worker }, { WORKER_SECRET: 'of-the-worker' });
     const client = await server.enter(unique('hull'));
     const answers = new Answers(client);
-    const points = [];
-    for (const x of [0, 1]) for (const y of [0, 1]) for (const z of [0, 1]) points.push([x, y, z]);
-    client.emit('worker-task', { taskId: 'hull', task: 'convex-hull', payload: { points: [...points, [0.5, 0.5, 0.5]] } });
+    client.emit('worker-task', { taskId: 'hull', task: 'convex-hull', payload: cube() });
     const { result, error } = await answers.to('hull');
     assert.equal(error, undefined);
-    assert.equal(typeof result, 'object');
+    assert.equal(result.vertices.length, 8);
     client.emit('worker-task', { taskId: 'none', task: 'no-such-task', payload: {} });
     assert.ok((await answers.to('none')).error);
     assert.equal((await status(server))[0].healthy, true, 'a task that it does not know is not its fault');
+  });
+
+  it('of this project that are killed under load lose nothing that could be saved', real, async () => {
+    const workers = { dies: await startRealWorker(), stays: await startRealWorker() };
+    const server = await serverWith(workers);
+    const total = 600;
+    const kill = (n) => n === total / 3 && workers.dies.child.kill('SIGKILL');
+    const ask = () => ({ task: 'convex-hull', payload: cube() });
+    const outcomes = await load(await crowd(server), total, ask, kill);
+    // What it had accepted and not done goes with it; all else is done by the other one.
+    const lost = outcomes.filter(({ error }) => error !== undefined);
+    for (const { error } of lost) assert.equal(error, 'The worker was lost while it had the task');
+    assert.ok(lost.length <= 32, `${lost.length} lost`);
+    for (const { result } of outcomes) assert.ok(!result || result.vertices.length === 8);
+    const [dies, stays] = await status(server);
+    assert.deepEqual([dies.healthy, dies.circuit, stays.healthy], [false, 'open', true]);
+    assert.ok(dies.completed > 0, 'it had its share before');
+    assert.equal(dies.completed + stays.completed + lost.length, total);
+  });
+
+  it('of this project that die cost one failure', real, async () => {
+    const workers = { dies: await startRealWorker(), stays: await startRealWorker() };
+    // Only a task can find out.
+    const server = await serverWith(workers, { WORKER_HEALTH_INTERVAL: '600000' });
+    workers.dies.child.kill('SIGKILL');
+    await once(workers.dies.child, 'exit');
+    const clients = await crowd(server);
+    const answers = new Answers(clients[0]);
+    const failed = async () => (await status(server))[0].failed;
+    // One after the other, until one has been there.
+    for (let n = 0; (await failed()) === 0; n++) {
+      clients[0].emit('worker-task', { taskId: `first ${n}`, task: 'convex-hull', payload: cube() });
+      assert.equal((await answers.to(`first ${n}`)).error, undefined);
+    }
+    const ask = () => ({ task: 'convex-hull', payload: cube() });
+    const outcomes = await load(clients.slice(1), 200, ask);
+    assert.deepEqual(outcomes.filter(({ error }) => error !== undefined), []);
+    assert.equal(await failed(), 1, 'nobody has been sent there since');
+  });
+
+  it('that are going down say so, and not that there is too much to do', real, async () => {
+    const worker = await startRealWorker();
+    const server = await serverWith({ only: worker });
+    const client = await server.connect();
+    const answers = new Answers(client);
+    // Somebody else waits for these, so it does not end at once. The goal is walled in: all other cells are gone through.
+    const rows = [...Array(1000)].map(() => '.'.repeat(1000));
+    rows.splice(998, 2, `${'.'.repeat(998)}##`, `${'.'.repeat(998)}#.`);
+    const long = JSON.stringify({ task: 'path', data: { rows, start: [0, 0], goal: [999, 999], diagonal: true } });
+    const others = [...Array(12)].map(() => fetch(`${worker.url}/execute`, { method: 'POST', body: long }).catch(() => null));
+    const metrics = async () => (await fetch(`${worker.url}/metrics`)).text();
+    await until(async () => /unfinished ([6-9]|1\d)/.test(await metrics()), 'the worker to have something to do');
+    worker.child.kill('SIGTERM');
+    const health = async () => (await fetch(`${worker.url}/health`)).status;
+    await until(async () => (await health()) === 503, 'the worker to go down');
+    client.emit('worker-task', { taskId: 'late', task: 'convex-hull', payload: cube() });
+    assert.equal((await answers.to('late')).error, 'The workers take no tasks now, try again later');
+    worker.child.kill('SIGKILL');
+    await Promise.all(others);
   });
 });

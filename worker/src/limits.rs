@@ -46,6 +46,10 @@ pub const MAX_RESULTS: usize = 1024;
 /// Bytes of all results kept. Above: the oldest are forgotten.
 pub const MAX_RESULTS_BYTES: usize = 64 * 1024 * 1024;
 
+/// How long somebody who does not ask for a result may still come, when the worker is going down. Servers ask once a
+/// second. Longer: nobody waits for that result any more.
+pub const ASKER_PATIENCE: Duration = Duration::from_secs(3);
+
 /// Bytes of one result, chosen so that it goes through a server that passes on 1 MiB. Above: the task fails.
 pub const MAX_RESULT_BYTES: usize = 1_000_000;
 

@@ -94,7 +94,7 @@ async fn serve(config: Config, tasks: Arc<Tasks>) -> Result<(), RunError> {
         }
     };
     if tokio::time::timeout(Duration::from_millis(config.drain_ms), settled).await.is_err() {
-        tracing::warn!("some results were not ready, or nobody fetched them");
+        tracing::warn!("some results were not ready, or not fetched yet");
     }
     accepting.abort();
     tokio::time::sleep(GOODBYE).await;

@@ -9,7 +9,9 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::limits::{MAX_QUEUED, MAX_RESULT_BYTES, MAX_RESULTS, MAX_RESULTS_BYTES, RESULT_TTL};
+use crate::limits::{
+    ASKER_PATIENCE, MAX_QUEUED, MAX_RESULT_BYTES, MAX_RESULTS, MAX_RESULTS_BYTES, RESULT_TTL,
+};
 use crate::metrics::Metrics;
 use crate::pool::Pool;
 
@@ -92,12 +94,28 @@ struct Inner {
 
 #[derive(Debug)]
 struct Entry {
-    handle: Handle,
+    id: Arc<str>,
+    /// Who holds a handle listens here.
+    progress: Arc<watch::Sender<State>>,
     key: Option<Arc<str>>,
+    /// When somebody last asked for it.
+    asked: Instant,
     /// Bytes of its result.
     bytes: usize,
     /// Whether somebody has seen its result.
     is_fetched: bool,
+}
+
+impl Entry {
+    fn handle(&mut self, now: Instant) -> Handle {
+        self.asked = now;
+        Handle { id: self.id.clone(), state: self.progress.subscribe() }
+    }
+
+    /// Whether somebody may still want its result.
+    fn is_wanted(&self, now: Instant) -> bool {
+        !self.is_fetched && (self.progress.receiver_count() > 0 || now - self.asked <= ASKER_PATIENCE)
+    }
 }
 
 impl Tasks {
@@ -119,16 +137,16 @@ impl Tasks {
     /// # Errors
     /// [`Refusal::KeyReused`].
     pub fn of_key(&self, key: &Key) -> Result<Option<Handle>, Refusal> {
-        let mut inner = self.lock();
-        inner.forget(Instant::now());
-        inner.of_key(key)
+        let (mut inner, now) = (self.lock(), Instant::now());
+        inner.forget(now);
+        inner.of_key(key, now)
     }
 
     /// The task of this id, if it is known.
     pub fn find(&self, id: &str) -> Option<Handle> {
-        let mut inner = self.lock();
-        inner.forget(Instant::now());
-        inner.entries.get(id).map(|entry| entry.handle.clone())
+        let (mut inner, now) = (self.lock(), Instant::now());
+        inner.forget(now);
+        inner.entries.get_mut(id).map(|entry| entry.handle(now))
     }
 
     /// Accepts a task, or finds the one that has come under this key before.
@@ -141,18 +159,17 @@ impl Tasks {
         key: Option<Key>,
         work: Work,
     ) -> Result<Handle, Refusal> {
-        let mut inner = self.lock();
-        inner.forget(Instant::now());
+        let (mut inner, now) = (self.lock(), Instant::now());
+        inner.forget(now);
         if let Some(key) = &key
-            && let Some(handle) = inner.of_key(key)?
+            && let Some(handle) = inner.of_key(key, now)?
         {
             return Ok(handle);
         }
         let id: Arc<str> = format!("{:032x}", rand::random::<u128>()).into();
-        let (progress, state) = watch::channel(State::Pending);
-        let handle = Handle { id: id.clone(), state };
-        let (tasks, job_id) = (self.clone(), id.clone());
-        let job = move || tasks.run(name, &job_id, &progress, work);
+        let progress = Arc::new(watch::Sender::new(State::Pending));
+        let (tasks, job_id, job_progress) = (self.clone(), id.clone(), progress.clone());
+        let job = move || tasks.run(name, &job_id, &job_progress, work);
         // The job cannot end before the lock is given back, so it will find its entry.
         if self.pool.submit(Box::new(job)).is_err() {
             self.metrics.refused.inc();
@@ -163,7 +180,9 @@ impl Tasks {
             inner.keys.insert(key.text.clone(), (key.fingerprint, id.clone()));
         }
         let key = key.map(|key| key.text);
-        inner.entries.insert(id, Entry { handle: handle.clone(), key, bytes: 0, is_fetched: false });
+        let mut entry = Entry { id: id.clone(), progress, key, asked: now, bytes: 0, is_fetched: false };
+        let handle = entry.handle(now);
+        inner.entries.insert(id, entry);
         Ok(handle)
     }
 
@@ -174,9 +193,11 @@ impl Tasks {
         }
     }
 
-    /// Whether no task is unfinished and every result has been seen.
+    /// Whether every result has been seen that somebody may still want. A task is wanted while somebody waits for it
+    /// or has asked for it lately.
     pub fn is_settled(&self) -> bool {
-        self.lock().entries.values().all(|entry| entry.is_fetched)
+        let now = Instant::now();
+        !self.lock().entries.values().any(|entry| entry.is_wanted(now))
     }
 
     fn run(&self, name: &'static str, id: &str, progress: &watch::Sender<State>, work: Work) {
@@ -197,7 +218,7 @@ impl Tasks {
             let mut inner = self.lock();
             if let Some(entry) = inner.entries.get_mut(id) {
                 entry.bytes = bytes;
-                let id = entry.handle.id.clone();
+                let id = entry.id.clone();
                 inner.ended_bytes += bytes;
                 inner.ended.push_back((id, now));
             }
@@ -213,11 +234,11 @@ impl Tasks {
 }
 
 impl Inner {
-    fn of_key(&self, key: &Key) -> Result<Option<Handle>, Refusal> {
+    fn of_key(&mut self, key: &Key, now: Instant) -> Result<Option<Handle>, Refusal> {
         match self.keys.get(&key.text) {
             None => Ok(None),
             Some((fingerprint, _)) if *fingerprint != key.fingerprint => Err(Refusal::KeyReused),
-            Some((_, id)) => Ok(self.entries.get(id).map(|entry| entry.handle.clone())),
+            Some((_, id)) => Ok(self.entries.get_mut(id).map(|entry| entry.handle(now))),
         }
     }
 

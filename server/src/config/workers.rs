@@ -1,5 +1,6 @@
 //! Who the workers are.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::check::{in_range, invalid};
@@ -44,6 +45,9 @@ pub(super) struct GivenWorkers {
     /// Bearer tokens of some workers as NAME=TEXT, with commas between them
     #[arg(long, value_name = "LIST")]
     worker_secrets: Option<String>,
+    /// Certificate authorities to trust for workers over https, a PEM file [default: the system's]
+    #[arg(long, value_name = "PATH")]
+    worker_ca_file: Option<PathBuf>,
 }
 
 /// The workers that `given` names, each with what is its own.
@@ -91,7 +95,19 @@ pub(super) fn accept(given: GivenWorkers, notes: &mut Vec<String>) -> Result<Bri
         health_interval: Duration::from_millis(given.worker_health_interval),
         ..Times::default()
     };
-    Ok(BridgeSettings { workers, concurrency: given.worker_concurrency, times })
+    let authorities = given.worker_ca_file.as_deref().map(authorities).transpose()?;
+    Ok(BridgeSettings { workers, concurrency: given.worker_concurrency, times, authorities })
+}
+
+fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, ConfigError> {
+    let pem = match std::fs::read(path) {
+        Ok(pem) => pem,
+        Err(error) => return invalid(format!("WORKER_CA_FILE {}: {error}", path.display())),
+    };
+    match reqwest::Certificate::from_pem_bundle(&pem) {
+        Ok(found) if !found.is_empty() => Ok(found),
+        _ => invalid(format!("WORKER_CA_FILE {}: there is no certificate in it", path.display())),
+    }
 }
 
 /// The pairs of `list`. What stands behind a name is never part of a message: it may be a secret.
@@ -229,6 +245,11 @@ mod tests {
         check_refused(&[("WORKER_HEALTH_INTERVAL", "99")], "WORKER_HEALTH_INTERVAL must be 100 to");
         check_refused(&[("WORKER_TIMEOUT", "0")], "WORKER_TIMEOUT");
         check_refused(&[("WORKER_CONCURRENCY", "0")], "WORKER_CONCURRENCY");
+        check_refused(&[("WORKER_CA_FILE", "nowhere/ca.pem")], "WORKER_CA_FILE nowhere/ca.pem");
+        let other = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&other, "hunter2 is no certificate").unwrap();
+        let path = other.path().to_str().unwrap();
+        check_refused(&[("WORKER_CA_FILE", path)], "there is no certificate in it");
         let many: Vec<_> = (0..17).map(|index| format!("w{index}=http://x:{}", index + 1)).collect();
         check_refused(&[("WORKERS", &many.join(","))], "more than 16 workers");
     }

@@ -53,17 +53,13 @@ impl Errand {
     /// Has the task done by the worker of `lease`, until `deadline` at the latest.
     pub(super) async fn run(&self, lease: &Lease, deadline: Instant, times: &Times) -> End {
         let begun = Instant::now();
-        let deadline = match lease.worker().settings.timeout {
-            Some(timeout) => deadline.min(begun + timeout),
-            None => deadline,
-        };
-        let attempt = Attempt { errand: self, lease, times, deadline };
+        let time = lease.worker().settings.timeout.map_or(times.task, |timeout| timeout.min(times.task));
+        let deadline = deadline.min(begun + time);
+        let is_fair = (deadline - begun) * 2 >= time;
+        let attempt = Attempt { errand: self, lease, times, deadline, is_fair };
         let end = match timeout_at(deadline, Box::pin(attempt.run())).await {
             Ok(end) => end,
-            Err(_) => {
-                lease.complain(Fault::Late, Verdict::Fault);
-                End::Over(Err(TaskError::Late))
-            }
+            Err(_) => attempt.broken(Fault::Late),
         };
         lease.with_seat(|seat| match &end {
             End::Over(Ok(_)) => {
@@ -81,6 +77,9 @@ struct Attempt<'a> {
     lease: &'a Lease,
     times: &'a Times,
     deadline: Instant,
+    /// Whether the worker has at least half of the time that a task may take there. A task that has waited has less
+    /// left, and what it does not get done then is not the worker's fault.
+    is_fair: bool,
 }
 
 impl Attempt<'_> {
@@ -110,7 +109,9 @@ impl Attempt<'_> {
     /// The worker's answer if it does not know the call.
     async fn tasks(&self) -> Result<End, Whole> {
         let (client, errand) = (&self.lease.worker().client, self.errand);
-        let answer = client.post("/tasks", errand.body(), &errand.key, self.times.accept).await;
+        // Silence that lasts until the end of the attempt is told from a task that was accepted and not done.
+        let until = self.deadline.min(Instant::now() + self.times.accept);
+        let answer = client.post("/tasks", errand.body(), &errand.key, until).await;
         let whole = match answer {
             Ok(whole) if whole.status == StatusCode::NOT_FOUND => return Err(whole),
             Ok(whole) if whole.status.is_success() => whole,
@@ -137,8 +138,8 @@ impl Attempt<'_> {
     async fn execute(&self) -> Result<End, Whole> {
         let (client, errand) = (&self.lease.worker().client, self.errand);
         // The end of the attempt comes first.
-        let time = self.deadline - Instant::now() + Duration::from_secs(1);
-        let whole = match client.post("/execute", errand.older_body(), &errand.key, time).await {
+        let until = self.deadline + Duration::from_secs(1);
+        let whole = match client.post("/execute", errand.older_body(), &errand.key, until).await {
             Ok(whole) if whole.status == StatusCode::NOT_FOUND => return Err(whole),
             Ok(whole) => whole,
             Err(Fault::Unreachable) => return Ok(self.not_taken(Fault::Unreachable, Verdict::Dead)),
@@ -184,7 +185,7 @@ impl Attempt<'_> {
                     failures += 1;
                     if fault == Fault::Unreachable {
                         // Its task may still be saved by a restart, but nobody else is to go there meanwhile.
-                        self.lease.complain(fault, Verdict::Dead);
+                        self.complain(fault, Verdict::Dead);
                     }
                     if failures >= MAX_POLL_FAILURES {
                         return self.broken(fault);
@@ -201,7 +202,7 @@ impl Attempt<'_> {
                 End::Over(Ok(result))
             }
             Progress::Failed(error @ TaskError::TooLarge) => {
-                self.lease.complain(Fault::TooLarge, Verdict::Fault);
+                self.complain(Fault::TooLarge, Verdict::Fault);
                 End::Over(Err(error))
             }
             // Who says properly that it cannot does its work.
@@ -242,9 +243,9 @@ impl Attempt<'_> {
 
     /// The worker has not got the task.
     fn not_taken(&self, fault: Fault, verdict: Verdict) -> End {
-        self.lease.complain(fault, verdict);
+        self.complain(fault, verdict);
         End::Elsewhere(match verdict {
-            Verdict::Fault => TaskError::Busy,
+            Verdict::Fault => TaskError::NotTaken,
             Verdict::Well | Verdict::Dead => TaskError::NoWorkers,
         })
     }
@@ -258,11 +259,18 @@ impl Attempt<'_> {
             Fault::Slow | Fault::Late => (Verdict::Fault, TaskError::Late),
             Fault::Nonsense | Fault::Status(_) => (Verdict::Fault, TaskError::Broken),
         };
-        self.lease.complain(fault, verdict);
+        self.complain(fault, verdict);
         End::Over(Err(error))
     }
 
     fn host(&self) -> &str {
         self.lease.worker().settings.origin.host()
+    }
+
+    fn complain(&self, fault: Fault, verdict: Verdict) {
+        let is_cut_short = Instant::now() >= self.deadline;
+        if self.is_fair || !is_cut_short {
+            self.lease.complain(fault, verdict);
+        }
     }
 }

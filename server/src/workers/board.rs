@@ -38,6 +38,8 @@ pub(super) enum Dialect {
 /// A task that waits for a worker. `W` is how it is called.
 #[derive(Debug)]
 struct Waiting<W> {
+    /// Grows from one to the next.
+    number: u64,
     not: Set,
     whom: W,
 }
@@ -74,6 +76,7 @@ pub(super) struct Board<W> {
     seats: Vec<Seat>,
     concurrency: usize,
     waiting: VecDeque<Waiting<W>>,
+    last_number: u64,
 }
 
 impl<W> Board<W> {
@@ -88,7 +91,7 @@ impl<W> Board<W> {
             dialect: None,
         };
         let seats = (0..workers).map(|_| seat()).collect();
-        Self { seats, concurrency, waiting: VecDeque::new() }
+        Self { seats, concurrency, waiting: VecDeque::new(), last_number: 0 }
     }
 
     pub(super) fn seat(&mut self, worker: usize) -> &mut Seat {
@@ -126,9 +129,19 @@ impl<W> Board<W> {
         }
     }
 
-    /// Puts somebody in the queue.
-    pub(super) fn wait(&mut self, not: Set, whom: W) {
-        self.waiting.push_back(Waiting { not, whom });
+    /// Puts somebody in the queue, under the number that comes back.
+    pub(super) fn wait(&mut self, not: Set, whom: W) -> u64 {
+        self.last_number += 1;
+        self.waiting.push_back(Waiting { number: self.last_number, not, whom });
+        self.last_number
+    }
+
+    /// Whoever waits under this number, if anybody still does, waits no more. Otherwise what those leave behind who
+    /// give up would grow as long as nobody is called.
+    pub(super) fn give_up(&mut self, number: u64) {
+        if let Ok(index) = self.waiting.binary_search_by_key(&number, |waiting| waiting.number) {
+            self.waiting.remove(index);
+        }
     }
 
     fn grant(&mut self, worker: usize) -> Grant {
@@ -161,14 +174,10 @@ impl<W> Board<W> {
     }
 
     /// Whom to call after something has changed: who has a place now, and who will never have one. To be called until
-    /// nobody is. Whoever is not `there` any more is forgotten.
-    pub(super) fn next_call(&mut self, there: impl Fn(&W) -> bool) -> Option<Call<W>> {
+    /// nobody is.
+    pub(super) fn next_call(&mut self) -> Option<Call<W>> {
         let (mut index, mut all_busy) = (0, false);
         while index < self.waiting.len() {
-            if !there(&self.waiting[index].whom) {
-                self.waiting.remove(index);
-                continue;
-            }
             let not = self.waiting[index].not;
             // Whoever may go anywhere has no better chance than the first such; but somebody behind may have none.
             if all_busy && not == 0 {
@@ -268,15 +277,16 @@ mod tests {
         let first = take(&mut board, 0);
         take(&mut board, 0);
         assert_eq!(board.choose(0), Choice::Later);
-        for whom in [7, 8, 9] {
-            board.wait(0, whom);
-        }
-        assert!(board.next_call(|_| true).is_none());
+        let numbers = [7, 8, 9].map(|whom| board.wait(0, whom));
+        assert!(board.next_call().is_none());
+        board.give_up(numbers[0]);
+        assert_eq!(board.waiting(), 2, "nothing is left of 7");
         board.leave(first);
-        let call = board.next_call(|whom| *whom != 7).unwrap();
+        let call = board.next_call().unwrap();
         assert_eq!((call.whom, call.grant.map(|grant| grant.worker)), (8, Some(0)));
-        assert!(board.next_call(|_| true).is_none());
-        assert_eq!(board.waiting(), 1, "7 has gone, 9 waits");
+        assert!(board.next_call().is_none());
+        board.give_up(numbers[1]);
+        assert_eq!(board.waiting(), 1, "8 has its place, 9 waits");
     }
 
     #[test]
@@ -289,7 +299,7 @@ mod tests {
         board.wait(bit(1), 1);
         board.wait(0, 2);
         board.leave(second);
-        let call = board.next_call(|_| true).unwrap();
+        let call = board.next_call().unwrap();
         assert_eq!((call.whom, call.grant.unwrap().worker), (2, 1), "whoever is first cannot use it");
     }
 
@@ -301,12 +311,12 @@ mod tests {
         board.wait(bit(0), 2);
         assert!(board.record(second, Verdict::Dead, now));
         board.leave(second);
-        let call = board.next_call(|_| true).unwrap();
+        let call = board.next_call().unwrap();
         assert_eq!((call.whom, call.grant), (2, None), "it has been at the other one");
-        assert!(board.next_call(|_| true).is_none());
+        assert!(board.next_call().is_none());
         assert!(board.record(first, Verdict::Dead, now));
         board.leave(first);
-        let call = board.next_call(|_| true).unwrap();
+        let call = board.next_call().unwrap();
         assert_eq!((call.whom, call.grant), (1, None));
         assert_eq!((board.healthy(), board.choose(0)), (0, Choice::Never));
     }

@@ -25,7 +25,7 @@ use super::task::{Gone, Outcome, Reply, Task, TaskError, Ticket};
 /// Why the bridge could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The system's certificates cannot be read, so nobody could be trusted.
+    /// The certificates to trust cannot be read, so nobody could be trusted.
     #[error("cannot call workers over https: {0}")]
     Certificates(#[from] reqwest::Error),
     /// The system gives no thread or runtime.
@@ -226,6 +226,10 @@ async fn bring_round(pool: &Arc<Pool>, errand: &Errand, deadline: Instant) -> Ou
             End::Over(outcome) => return outcome,
             End::Elsewhere(error) => last = error,
         }
+        // Another one could not do it any more, and would be blamed.
+        if Instant::now() >= deadline {
+            return Err(TaskError::Late);
+        }
     }
     Err(last)
 }
@@ -235,3 +239,6 @@ impl fmt::Debug for Workers {
         f.debug_struct("Workers").field("status", &self.status()).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,16 +1,14 @@
 //! HTTP calls to one worker. Whatever comes back is bounded in size and time, and nothing of it is believed.
 
-use std::time::Duration;
-
 use ::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use ::http::{Method, StatusCode};
 use bytes::Bytes;
 use reqwest::redirect::Policy;
 use reqwest::{RequestBuilder, Response};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::limits::{IDLE_CONNECTION, MAX_ENVELOPE_BYTES, MAX_RESULT_BYTES, Times};
-use super::settings::WorkerSettings;
+use super::settings::{BridgeSettings, WorkerSettings};
 
 const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
@@ -82,11 +80,8 @@ pub(super) struct Client {
 /// What all workers are called with, so that they share its pool of connections.
 ///
 /// # Errors
-/// If the system's certificates cannot be read and a worker is called over https.
-pub(super) fn http_client(
-    workers: &[WorkerSettings],
-    times: &Times,
-) -> Result<reqwest::Client, reqwest::Error> {
+/// If the certificates cannot be read and a worker is called over https.
+pub(super) fn http_client(settings: &BridgeSettings) -> Result<reqwest::Client, reqwest::Error> {
     // Fails if it has been done before, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let builder = reqwest::Client::builder()
@@ -94,14 +89,16 @@ pub(super) fn http_client(
         .no_proxy()
         .referer(false)
         .http1_only()
-        .connect_timeout(times.connect)
+        .connect_timeout(settings.times.connect)
         .pool_idle_timeout(IDLE_CONNECTION)
         .user_agent(concat!("copresence/", env!("CARGO_PKG_VERSION")));
-    if workers.iter().any(|worker| worker.origin.is_https()) {
-        return builder.build();
+    let is_https = settings.workers.iter().any(|worker| worker.origin.is_https());
+    match &settings.authorities {
+        // Without https nobody's certificate is needed, and a container that has none is fine.
+        _ if !is_https => builder.tls_certs_only([]).build(),
+        Some(authorities) => builder.tls_certs_only(authorities.iter().cloned()).build(),
+        None => builder.build(),
     }
-    // Without https nobody's certificate is needed, and a container that has none is fine.
-    builder.tls_certs_only([]).build()
 }
 
 impl Client {
@@ -126,25 +123,26 @@ impl Client {
         }
     }
 
-    /// Gives a task to the worker.
+    /// Gives a task to the worker, which may answer until then.
     pub(super) async fn post(
         &self,
         path: &str,
         body: Bytes,
         key: &str,
-        time: Duration,
+        until: Instant,
     ) -> Result<Whole, Fault> {
         let request = self
             .request(Method::POST, path)
             .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
             .header(IDEMPOTENCY_KEY, key)
             .body(body);
-        send(request, time).await
+        send(request, until).await
     }
 
     /// Asks how a task stands. `segment` is its name as the path holds it.
     pub(super) async fn state(&self, segment: &str) -> Result<Whole, Fault> {
-        send(self.request(Method::GET, &format!("/tasks/{segment}")), self.times.poll).await
+        let until = Instant::now() + self.times.poll;
+        send(self.request(Method::GET, &format!("/tasks/{segment}")), until).await
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -156,14 +154,14 @@ impl Client {
     }
 }
 
-async fn send(request: RequestBuilder, time: Duration) -> Result<Whole, Fault> {
+async fn send(request: RequestBuilder, until: Instant) -> Result<Whole, Fault> {
     let mut begun = false;
     let whole = async {
         let response = request.send().await.map_err(|error| fault(&error))?;
         begun = true;
         read(response).await
     };
-    match timeout(time, Box::pin(whole)).await {
+    match timeout_at(until, Box::pin(whole)).await {
         Ok(whole) => whole,
         Err(_) if begun => Err(Fault::Slow),
         Err(_) => Err(Fault::Silent),
@@ -175,10 +173,11 @@ async fn read(mut response: Response) -> Result<Whole, Fault> {
     const LIMIT: usize = MAX_RESULT_BYTES + MAX_ENVELOPE_BYTES;
     let status = response.status();
     // What is announced as too much is not begun.
-    if response.content_length().is_some_and(|length| length > LIMIT as u64) {
+    let announced = response.content_length().unwrap_or_default();
+    if announced > LIMIT as u64 {
         return Err(Fault::TooLarge);
     }
-    let mut body = Vec::new();
+    let mut body = Vec::with_capacity(announced as usize);
     while let Some(chunk) = response.chunk().await.map_err(|_| Fault::Cut)? {
         if body.len() + chunk.len() > LIMIT {
             return Err(Fault::TooLarge);

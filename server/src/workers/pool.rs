@@ -36,9 +36,15 @@ pub(super) struct Lease {
     grant: Grant,
 }
 
+/// A place in the queue, until it is dropped.
+struct Wait<'a> {
+    pool: &'a Pool,
+    number: u64,
+}
+
 impl Pool {
     pub(super) fn new(settings: BridgeSettings, metrics: Metrics) -> Result<Self, reqwest::Error> {
-        let http = http_client(&settings.workers, &settings.times)?;
+        let http = http_client(&settings)?;
         let workers: Vec<_> = settings
             .workers
             .iter()
@@ -69,15 +75,15 @@ impl Pool {
     /// A place at a worker that is `not` one of these. Waits for one if all are busy. `None` if there is none left
     /// that could ever have one.
     pub(super) async fn acquire(self: &Arc<Self>, not: Set) -> Option<Lease> {
-        let receiver = {
+        let (receiver, _wait) = {
             let mut board = self.board();
             match board.choose(not) {
                 Choice::Now(grant) => return Some(Lease { pool: self.clone(), grant }),
                 Choice::Never => return None,
                 Choice::Later => {
                     let (sender, receiver) = oneshot::channel();
-                    board.wait(not, sender);
-                    receiver
+                    let number = board.wait(not, sender);
+                    (receiver, Wait { pool: self, number })
                 }
             }
         };
@@ -110,9 +116,7 @@ impl Pool {
     /// Gives places to those who wait, and tells those who wait in vain.
     fn call_waiting(self: &Arc<Self>) {
         loop {
-            let Some(Call { whom, grant }) = self.board().next_call(|waiter| !waiter.is_closed()) else {
-                return;
-            };
+            let Some(Call { whom, grant }) = self.board().next_call() else { return };
             // Sent without the lock: a place that nobody takes any more is given back at once.
             let _ = whom.send(grant.map(|grant| Lease { pool: self.clone(), grant }));
         }
@@ -172,5 +176,11 @@ impl Drop for Lease {
         self.pool.board().leave(self.grant);
         self.pool.tell(self.grant.worker);
         self.pool.call_waiting();
+    }
+}
+
+impl Drop for Wait<'_> {
+    fn drop(&mut self) {
+        self.pool.board().give_up(self.number);
     }
 }

@@ -27,6 +27,8 @@ pub struct BridgeSettings {
     pub concurrency: usize,
     /// How long things may take.
     pub times: Times,
+    /// Who is trusted to say who a worker is, over https. `None`: those whom the system trusts.
+    pub authorities: Option<Vec<reqwest::Certificate>>,
 }
 
 /// Scheme, host and port of a worker: `https://worker.example` or `http://127.0.0.1:5001`.

@@ -54,9 +54,12 @@ pub enum TaskError {
     /// There is no worker, or none that could be reached of late.
     #[error("No healthy workers available")]
     NoWorkers,
-    /// Too much waits already, here or at the workers.
+    /// Too much waits already here.
     #[error("Too many tasks are waiting, try again later")]
     Busy,
+    /// The workers say that they take nothing now: they have too much to do, or are going down.
+    #[error("The workers take no tasks now, try again later")]
+    NotTaken,
     /// The user asks for more than it may.
     #[error("too many tasks, slow down")]
     RateLimited,
@@ -89,7 +92,7 @@ impl TaskError {
         let code = match self {
             Self::Invalid(_) => ErrorCode::BadRequest,
             Self::NoWorkers => ErrorCode::Unavailable,
-            Self::Busy => ErrorCode::Overloaded,
+            Self::Busy | Self::NotTaken => ErrorCode::Overloaded,
             Self::RateLimited => ErrorCode::RateLimited,
             Self::TooManyAtOnce => ErrorCode::Limit,
             Self::Draining => ErrorCode::Draining,
@@ -104,7 +107,7 @@ impl TaskError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Invalid(_) => StatusCode::BAD_REQUEST,
-            Self::NoWorkers | Self::Busy | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoWorkers | Self::Busy | Self::NotTaken | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
             Self::RateLimited | Self::TooManyAtOnce => StatusCode::TOO_MANY_REQUESTS,
             Self::Failed(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Broken | Self::Lost | Self::TooLarge => StatusCode::BAD_GATEWAY,
@@ -118,6 +121,7 @@ impl TaskError {
             Self::Invalid(_) => "invalid",
             Self::NoWorkers => "no_workers",
             Self::Busy => "busy",
+            Self::NotTaken => "not_taken",
             Self::RateLimited => "rate_limited",
             Self::TooManyAtOnce => "too_many_at_once",
             Self::Draining => "draining",

@@ -1,5 +1,7 @@
 //! What a worker's words mean. None of them is trusted.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use protocol::packet::check_depth;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -107,7 +109,7 @@ pub(super) fn read_accepted(body: &[u8], host: &str) -> Result<Progress, Nonsens
         _ if answer.has_error() => Ok(answer.failure(host)),
         _ => match answer.id {
             Some(id) => Ok(Progress::Under(Some(remote_id(id)?))),
-            None => done(text),
+            None => done(whole(text)?),
         },
     }
 }
@@ -132,7 +134,7 @@ pub(super) fn read_executed(body: &[u8], host: &str) -> Result<Progress, Nonsens
         (Some(Status::Failed), _) => Ok(answer.failure(host)),
         (_, Some(result)) => done(result),
         (_, None) if answer.has_error() => Ok(answer.failure(host)),
-        (_, None) => done(text),
+        (_, None) => done(whole(text)?),
     }
 }
 
@@ -147,16 +149,21 @@ pub(super) fn refused() -> TaskError {
     TaskError::Failed(NO_REASON.to_owned())
 }
 
-fn read(body: &[u8]) -> Result<(&RawValue, Answer<'_>), Nonsense> {
+/// The text of an answer, and what it says if it is an object. A megabyte is gone through once, so what is no object is
+/// not looked at here.
+fn read(body: &[u8]) -> Result<(&str, Answer<'_>), Nonsense> {
     let text = std::str::from_utf8(body).map_err(|_| Nonsense)?;
     // Before anything reads it that goes down with it.
     check_depth(text, MAX_RESULT_DEPTH + 1).map_err(|_| Nonsense)?;
-    let whole: &RawValue = serde_json::from_str(text).map_err(|_| Nonsense)?;
-    let answer = match whole.get().starts_with('{') {
-        true => serde_json::from_str(whole.get()).map_err(|_| Nonsense)?,
+    let answer = match text.trim_start().starts_with('{') {
+        true => serde_json::from_str(text).map_err(|_| Nonsense)?,
         false => Answer::default(),
     };
-    Ok((whole, answer))
+    Ok((text, answer))
+}
+
+fn whole(text: &str) -> Result<&RawValue, Nonsense> {
+    serde_json::from_str(text).map_err(|_| Nonsense)
 }
 
 fn done(result: &RawValue) -> Result<Progress, Nonsense> {
@@ -212,9 +219,15 @@ fn is_internal(word: &str, host: &str) -> bool {
         || word.contains('\\')
         || (bare.starts_with('/') && bare.len() > 1)
         || bare.matches('/').count() > 1;
-    let is_address = bare.trim_end_matches(':').parse::<std::net::IpAddr>().is_ok()
-        || bare.trim_end_matches(':').parse::<std::net::SocketAddr>().is_ok();
-    is_path || is_address || (!host.is_empty() && bare.contains(host))
+    is_path || has_address(word) || (!host.is_empty() && bare.contains(host))
+}
+
+/// Whether there is an address in it, whatever it is joined to: `host=10.0.0.3:5432`.
+fn has_address(word: &str) -> bool {
+    let is_v4 = |part: &str| part.trim_matches('.').parse::<Ipv4Addr>().is_ok();
+    let is_v6 = |part: &str| part.trim_end_matches(':').parse::<Ipv6Addr>().is_ok();
+    word.split(|c: char| !c.is_ascii_digit() && c != '.').any(is_v4)
+        || word.split(|c: char| !c.is_ascii_hexdigit() && c != ':').any(is_v6)
 }
 
 #[cfg(test)]

@@ -15,18 +15,18 @@ const NO_REASON: &str = "The worker could not do the task";
 
 /// Every fault, what the asker of a task is told when there is no other worker, and whether another one would get it.
 fn faults() -> Vec<(Mode, TaskError, bool)> {
-    use TaskError::{Broken, Busy, Failed, Late, Lost, NoWorkers, TooLarge};
+    use TaskError::{Broken, Failed, Late, Lost, NoWorkers, NotTaken, TooLarge};
     let failed = |text: &str| Failed(text.to_owned());
     vec![
         (Mode::Hang, NoWorkers, true),
         (Mode::HangUp, NoWorkers, true),
         (Mode::Say(502, "<html>"), NoWorkers, true),
-        (Mode::Say(503, "<html>"), Busy, true),
+        (Mode::Say(503, "<html>"), NotTaken, true),
         (Mode::Say(504, ""), NoWorkers, true),
-        (Mode::Say(429, ""), Busy, true),
+        (Mode::Say(429, ""), NotTaken, true),
         (Mode::Say(401, r#"{"error":"the secret is hunter2"}"#), NoWorkers, true),
         (Mode::Say(403, ""), failed(NO_REASON), false),
-        (Mode::Say(404, "<html>"), Busy, true),
+        (Mode::Say(404, "<html>"), NotTaken, true),
         (Mode::Redirect("http://127.0.0.1:1/tasks".to_owned()), NoWorkers, true),
         (Mode::Say(500, r#"{"error":"at /app/secret.js"}"#), Broken, false),
         (Mode::Say(200, "<html>it works"), Broken, false),
@@ -150,4 +150,20 @@ async fn a_worker_that_recovers_is_used_again() {
     site.until("it may be tried again", |site| site.status(0).circuit == "half-open").await;
     assert_eq!(site.run("ada", json!(5)).await, Ok(json!(5)));
     assert_eq!((site.status(0).circuit, site.workers.healthy()), ("closed", 1));
+}
+
+#[tokio::test]
+async fn whoever_says_nothing_until_its_own_time_is_over_loses_the_task_to_another() {
+    let (silent, good) = (Worker::start(Mode::Hang), Worker::start(Mode::Echo));
+    let mut settings = settings(&[&silent, &good]);
+    settings.workers[0].timeout = Some(Duration::from_millis(300));
+    (settings.times.accept, settings.times.task) = (Duration::from_secs(600), Duration::from_secs(600));
+    (settings.times.rest, settings.times.rest_max) = (Duration::from_secs(600), Duration::from_secs(600));
+    let site = Site::with(settings).await;
+    while silent.count("POST") == 0 {
+        assert_eq!(site.run("ada", json!(1)).await, Ok(json!(1)));
+    }
+    let status = site.status(0);
+    assert_eq!((status.failed, status.circuit), (1, "open"), "it costs one slow task");
+    assert_eq!(status.last_error.unwrap().message, "did not answer in time");
 }

@@ -6,6 +6,7 @@ mod faults;
 mod limits;
 mod logs;
 mod protocol;
+mod tls;
 mod worker;
 
 use std::future::Future;
@@ -51,7 +52,8 @@ pub(crate) fn settings(workers: &[&Worker]) -> BridgeSettings {
         secret: None,
         timeout: None,
     };
-    BridgeSettings { workers: workers.iter().enumerate().map(one).collect(), concurrency: 32, times: times() }
+    let workers = workers.iter().enumerate().map(one).collect();
+    BridgeSettings { workers, concurrency: 32, times: times(), authorities: None }
 }
 
 impl Site {

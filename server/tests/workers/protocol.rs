@@ -45,7 +45,7 @@ async fn an_older_worker_gets_the_older_call() {
     assert_eq!(worker.seen().calls.last().unwrap(), &("POST /execute".to_owned(), expected));
     assert_eq!(site.status(0).call, "/execute");
     worker.set(Mode::Say(404, "Cannot POST"));
-    assert_eq!(site.run("ada", json!(1)).await, Err(TaskError::Busy), "it knows neither");
+    assert_eq!(site.run("ada", json!(1)).await, Err(TaskError::NotTaken), "it knows neither");
     worker.set(Mode::Echo);
     assert_eq!(site.run("ada", json!(1)).await, Ok(json!(1)), "something newer is there");
     assert_eq!(site.status(0).call, "/tasks");

@@ -90,11 +90,11 @@ fn a_full_queue_refuses_and_its_key_stays_free() {
 
 fn ended(inner: &mut Inner, index: usize, bytes: usize, at: Instant) {
     let id: Arc<str> = format!("{index}").into();
-    let (_, state) = watch::channel(State::Pending);
     let key: Arc<str> = format!("key {index}").into();
     inner.keys.insert(key.clone(), ([0; 32], id.clone()));
-    let handle = Handle { id: id.clone(), state };
-    inner.entries.insert(id.clone(), Entry { handle, key: Some(key), bytes, is_fetched: false });
+    let progress = Arc::new(watch::Sender::new(State::Pending));
+    let entry = Entry { id: id.clone(), progress, key: Some(key), asked: at, bytes, is_fetched: false };
+    inner.entries.insert(id.clone(), entry);
     inner.ended.push_back((id, at));
     inner.ended_bytes += bytes;
     inner.forget(at);
@@ -125,4 +125,26 @@ async fn results_are_forgotten_by_number_size_and_age() {
         ended(&mut inner, index, MAX_RESULTS_BYTES / 3, Instant::now());
     }
     kept(&inner, 1, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_an_asker_that_has_gone() {
+    let tasks = Tasks::start(1).unwrap();
+    let (release, released) = std::sync::mpsc::sync_channel::<()>(1);
+    let long = move || {
+        released.recv().map_err(|error| error.to_string())?;
+        number(1)()
+    };
+    let handle = tasks.submit("path", None, Box::new(long)).unwrap();
+    advance(ASKER_PATIENCE * 2).await;
+    assert!(!tasks.is_settled(), "somebody listens, as long as it may take");
+    let id = handle.id.clone();
+    drop(handle);
+    assert!(tasks.is_settled(), "it runs on, but for nobody");
+    drop(tasks.find(&id).unwrap());
+    advance(ASKER_PATIENCE).await;
+    assert!(!tasks.is_settled(), "somebody asked just now");
+    advance(Duration::from_millis(1)).await;
+    assert!(tasks.is_settled());
+    release.send(()).unwrap();
 }

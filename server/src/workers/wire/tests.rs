@@ -113,6 +113,8 @@ fn reasons_are_short_plain_and_tell_nothing_of_the_worker() {
         (r#""ENOENT: no such file '/app/src/hull.js'""#, "ENOENT: no such file …"),
         (r#""Error: bad\n    at run (/app/a.js:1:2)""#, "Error: bad"),
         (r#""connect ECONNREFUSED 10.0.0.3:5432""#, "connect ECONNREFUSED …"),
+        (r#""no answer, host=10.0.0.3:5432; at 12:30""#, "no answer, … at 12:30"),
+        (r#""db(fe80::1:2): refused, 1.5.2""#, "… refused, 1.5.2"),
         (r#""see http://db.internal/x for more""#, "see … for more"),
         (r#""gpu.internal is out of memory""#, "… is out of memory"),
         (r#""C:\\worker\\a.dll is missing""#, "… is missing"),
