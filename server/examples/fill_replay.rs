@@ -64,7 +64,7 @@ const LOOK: Duration = Duration::from_millis(5);
 /// Where records go.
 enum Place {
     Files(Folder),
-    Redis { redis: Redis, spool: Box<SpoolBackend>, runtime: Runtime },
+    Redis { redis: Redis, spool: Box<SpoolBackend>, runtime: Box<Runtime> },
 }
 
 impl Place {
@@ -82,7 +82,7 @@ impl Place {
         let store = Arc::new(SqliteStore::open_with_outbox(data_dir, OUTBOX_ROWS_MAX)?);
         let (redis, spool) = Redis::start(config, store, &mut Registry::default())?;
         runtime.block_on(async { redis.first_attempt().await });
-        Ok(Self::Redis { redis, spool: Box::new(spool), runtime })
+        Ok(Self::Redis { redis, spool: Box::new(spool), runtime: Box::new(runtime) })
     }
 
     fn write(&mut self, batch: &[Entry]) -> Result<(), Box<dyn Error>> {
