@@ -161,7 +161,7 @@ fn help_lists_every_setting_with_its_variable_and_default() {
         let default = argument.get_default_values().first().and_then(|value| value.to_str());
         assert!(help.contains(&format!("[default: {}", default.unwrap_or_default())), "{help}");
     }
-    assert_eq!(help.matches("[env: ").count(), 30);
+    assert_eq!(help.matches("[env: ").count(), 31);
     assert!(!help.contains(SECRET));
     let Err(ConfigError::Answer(version)) = load(&["--version"], &[]) else { panic!() };
     assert!(version.starts_with("copresence "));
