@@ -6,6 +6,10 @@
 /** Requests of one author that may be unanswered at a time. */
 const WINDOW = 4;
 
+/** Well below what a connection may ask for: 500 at once, then 200 a second. */
+const BURST = 200;
+const DEEDS_PER_MS = 0.1;
+
 /**
  * An answer that took so long may have been given because the journal was no longer waited for: a join is let in
  * all the same then. It proves nothing. The server waits for a second.
@@ -48,7 +52,13 @@ export class Author {
   async work() {
     const running = new Set();
     const { socket } = this.client;
+    const begin = performance.now();
     while (socket.connected) {
+      // Nobody is refused for being too fast: a refused join would leave the author elsewhere than it believes.
+      if (this.deeds.length > BURST + (performance.now() - begin) * DEEDS_PER_MS) {
+        await new Promise((resolve) => setTimeout(resolve, 1 / DEEDS_PER_MS));
+        continue;
+      }
       const { deed, answered } = this.next();
       const done = answered.finally(() => running.delete(done));
       running.add(done);

@@ -222,7 +222,8 @@ withServer('a client that looks everywhere', {}, (check) => {
     for (const code of codes) assertError(await villain.next('error', (error) => error.code === code));
     lookAround(4_000);
     await villain.next('(disconnect)');
-    for (const { code } of villain.unread('error')) assert.ok(codes.includes(code), code);
+    // What it had sent before it was told that it is out comes from somebody who is in no room.
+    for (const { code } of villain.unread('error')) assert.ok([...codes, 'not_in_room'].includes(code), code);
     await crowd.move(crowd.members, 10);
     await crowd.converge();
     for (const { client } of crowd.members) assert.deepEqual(client.unread('error'), []);
