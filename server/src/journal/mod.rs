@@ -1,6 +1,6 @@
 //! What happens in rooms, on its way to where it is kept.
 //!
-//! Rooms hand their records to two lanes ([`lanes`]) and go on. One thread ([`writer`]) takes what waits there, encodes
+//! Rooms hand their records to two lanes (`lanes`) and go on. One thread (`writer`) takes what waits there, encodes
 //! it, gives it ids and hands it to a [`Backend`] in batches: by default files, one for each hour ([`hours`]).
 
 pub mod backend;

@@ -2,7 +2,7 @@
 //!
 //! Whatever is to be kept is written to the disk first: rooms and objects to the store, what happens to a *spool*. One
 //! thread copies both to Redis, in their order. So nothing waits for Redis, and nothing is lost while it is away. What
-//! Redis has is always a beginning of what was meant: see [`streams`] for how.
+//! Redis has is always a beginning of what was meant: see `streams` for how.
 
 mod keys;
 mod link;
