@@ -1,5 +1,6 @@
 //! Walking over JSON text without building anything from it.
 
+use memchr::memchr2;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -47,8 +48,8 @@ impl<'a> Iterator for RawArgs<'a> {
 /// [`DecodeError::TooDeep`] when it nests deeper.
 pub fn check_depth(json: &str, depth_max: usize) -> Result<(), DecodeError> {
     let mut depth = 0_usize;
-    let mut bytes = json.bytes();
-    while let Some(byte) = bytes.next() {
+    let mut bytes = json.as_bytes().iter();
+    while let Some(&byte) = bytes.next() {
         match byte {
             b'"' => skip_string(&mut bytes),
             b'[' | b'{' => {
@@ -67,8 +68,8 @@ pub fn check_depth(json: &str, depth_max: usize) -> Result<(), DecodeError> {
 /// What stands before the first comma that is in no string and no bracket. A bracket too many stays in.
 pub(super) fn first_value(list: &str) -> &str {
     let mut depth = 0_usize;
-    let mut bytes = list.bytes();
-    while let Some(byte) = bytes.next() {
+    let mut bytes = list.as_bytes().iter();
+    while let Some(&byte) = bytes.next() {
         match byte {
             b'"' => skip_string(&mut bytes),
             b'[' | b'{' => depth += 1,
@@ -83,16 +84,15 @@ pub(super) fn first_value(list: &str) -> &str {
     list.trim_matches(JSON_SPACE)
 }
 
-fn skip_string(bytes: &mut std::str::Bytes<'_>) {
-    while let Some(byte) = bytes.next() {
-        match byte {
-            b'"' => return,
-            b'\\' => {
-                bytes.next();
-            }
-            _ => {}
+/// Goes on behind the string's closing quote. Long strings are most of a long text, hence the search by vectors.
+fn skip_string(bytes: &mut std::slice::Iter<'_, u8>) {
+    while let Some(at) = memchr2(b'"', b'\\', bytes.as_slice()) {
+        if bytes.nth(at) == Some(&b'"') {
+            return;
         }
+        bytes.next();
     }
+    *bytes = [].iter();
 }
 
 /// Reads one value off a non-empty comma-separated list; gives it and the rest after the comma.
