@@ -129,13 +129,21 @@ pub(super) struct Keyframes {
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Written {
-    /// Whether a keyframe has opened the recording.
+    /// Whether a keyframe has opened the recording, or none needs to.
     is_open: bool,
     /// When all objects were written down last, Unix ms, and the number of their last change then.
     objects: Option<(u64, u64)>,
 }
 
 impl Keyframes {
+    /// The room is opened, for the first time or again. If it is too early for another keyframe, all that has happened
+    /// since the last one is written down behind that.
+    pub(super) fn open(&mut self, now: Time) {
+        if now >= self.next {
+            self.written.is_open = false;
+        }
+    }
+
     pub(super) fn refused(&mut self) {
         self.written = self.before;
         self.next = self.last + KEYFRAME_RETRY;

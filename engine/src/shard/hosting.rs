@@ -228,6 +228,7 @@ impl Shard {
         } else if shared.options.persistent || !shared.was_entered() {
             // Whatever slowed it down is over with it.
             shared.set_tick_hz(shared.options.tick_hz.initial_hz());
+            open.room.suspend_recording();
             self.rooms.remove(&key);
         } else if self.engine.directory.close(&shared) {
             self.rooms.remove(&key);

@@ -42,9 +42,7 @@ impl Shard {
             return;
         }
         let mut effects = Vec::new();
-        let losses = self.engine.journal.losses();
-        open.room.begin_recording(now, &mut effects);
-        open.room.note_losses(losses);
+        open.room.begin_recording(now, self.engine.journal.losses(), &mut effects);
         for effect in effects {
             if let crate::room::Effect::Record(record) = effect {
                 self.record(key, record);
