@@ -273,12 +273,19 @@ impl Directory {
         }
     }
 
-    /// Puts in a room that the store holds, whatever the limits say: they keep new rooms out, not old ones. A room
-    /// that is there already stays as it is.
-    pub(crate) fn restore(&self, id: &str, options: RoomOptions, shard: usize, created: Time, now: Time) {
+    /// Puts in a room that the store holds, on the shard that `place` names, whatever the limits say: they keep new rooms
+    /// out, not old ones. A room that is there already stays as it is.
+    pub(crate) fn restore(
+        &self,
+        id: &str,
+        options: RoomOptions,
+        place: impl FnOnce() -> usize,
+        created: Time,
+        now: Time,
+    ) {
         if let Entry::Vacant(entry) = self.rooms.entry(id.into()) {
             self.persistent.fetch_add(1, Ordering::Relaxed);
-            entry.insert(Arc::new(RoomShared::new(id, self.key(), shard, options, created, now)));
+            entry.insert(Arc::new(RoomShared::new(id, self.key(), place(), options, created, now)));
         }
     }
 
