@@ -219,6 +219,10 @@ impl<S: Clone> Room<S> {
     /// Samples a member that is about to leave: its last pose would be in no sample otherwise.
     pub(super) fn sample_leaver(&mut self, slot: u16) {
         let Some(mut recording) = self.recording.take() else { return };
+        // A tick would have taken what is old, but it may be late.
+        if let Some(samples) = recording.sampler.take_due(recording.at_ms, 1) {
+            recording.push_poses(samples);
+        }
         let sampler = &mut recording.sampler;
         if let Some(pose) = self.shared.table.load(slot)
             && self.is_unsampled(slot, &pose, sampler)
