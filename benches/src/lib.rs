@@ -91,7 +91,7 @@ impl FullRoom {
 
     /// From now on what happens is written down, with so many samples of poses a second.
     pub fn record(&mut self, pose_hz: u32) {
-        self.room.begin_recording(self.now, &mut self.effects);
+        self.room.begin_recording(self.now, 0, &mut self.effects);
         self.room.sample_poses_at(pose_hz);
     }
 

@@ -2,8 +2,8 @@
 //!
 //! A session touches it once, when it joins. From then on it holds the room's handle.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::limits::{MAX_PERSISTENT_ROOMS, MAX_ROOMS, UNENTERED_ROOM_TTL};
 use crate::options::RoomOptions;
 use crate::private::PrivatePlace;
-use crate::room::Step;
+use crate::room::{Step, Suspended};
 use crate::table::SlotTable;
 use crate::time::Time;
 
@@ -43,6 +43,8 @@ pub struct RoomShared {
     /// It is not in the store yet, where it belongs: nobody may enter, for what it holds could not be stored.
     unstored: AtomicBool,
     leases: AtomicUsize,
+    /// Its recording, while it is not in memory.
+    suspended: Mutex<Option<Box<Suspended>>>,
 }
 
 impl RoomShared {
@@ -62,6 +64,7 @@ impl RoomShared {
             refresh_wanted: AtomicBool::new(false),
             unstored: AtomicBool::new(false),
             leases: AtomicUsize::new(0),
+            suspended: Mutex::default(),
         }
     }
 
@@ -132,6 +135,11 @@ impl RoomShared {
 
     pub(crate) fn take_refresh_wanted(&self) -> bool {
         self.refresh_wanted.swap(false, Ordering::Relaxed)
+    }
+
+    /// Keeps what the room's recording goes on from when the room is opened again, or takes it out.
+    pub(crate) fn suspend(&self, suspended: Option<Box<Suspended>>) -> Option<Box<Suspended>> {
+        std::mem::replace(&mut *self.suspended.lock().unwrap_or_else(PoisonError::into_inner), suspended)
     }
 }
 
@@ -265,12 +273,19 @@ impl Directory {
         }
     }
 
-    /// Puts in a room that the store holds, whatever the limits say: they keep new rooms out, not old ones. A room
-    /// that is there already stays as it is.
-    pub(crate) fn restore(&self, id: &str, options: RoomOptions, shard: usize, created: Time, now: Time) {
+    /// Puts in a room that the store holds, on the shard that `place` names, whatever the limits say: they keep new rooms
+    /// out, not old ones. A room that is there already stays as it is.
+    pub(crate) fn restore(
+        &self,
+        id: &str,
+        options: RoomOptions,
+        place: impl FnOnce() -> usize,
+        created: Time,
+        now: Time,
+    ) {
         if let Entry::Vacant(entry) = self.rooms.entry(id.into()) {
             self.persistent.fetch_add(1, Ordering::Relaxed);
-            entry.insert(Arc::new(RoomShared::new(id, self.key(), shard, options, created, now)));
+            entry.insert(Arc::new(RoomShared::new(id, self.key(), place(), options, created, now)));
         }
     }
 

@@ -155,7 +155,7 @@ impl Engine {
             };
             loaded.rooms += 1;
             let created = Time::from_micros(room.created_ms.saturating_mul(1000));
-            self.0.directory.restore(&room.id, options, self.0.place(), created, self.0.clock.now());
+            self.0.directory.restore(&room.id, options, || self.0.place(), created, self.0.clock.now());
         }
         Ok(loaded)
     }

@@ -15,18 +15,22 @@ use common::ports::{MemoryStore, pass};
 use common::poses::{pose_json, pose_numbered};
 use common::world::World;
 use engine::limits::{KEYFRAME_INTERVAL, KEYFRAME_RETRY, POSE_CHUNK};
+use engine::ports::StoredObject;
 use engine::{RoomDefaults, RoomRequest, TickRate};
 use protocol::Pose;
 use replay::{Action, Content, Event, Keyframe, Objects, PoseSample, PoseSamples, Record, RecordKind};
-use serde_json::json;
+use serde_json::{Value, json};
 
 const A_MOMENT: Duration = Duration::from_millis(200);
 const AT_ONCE: Fate = Fate::Durable(Duration::ZERO);
 
 async fn garden(journal: &Arc<MemoryJournal>, tick_hz: u32) -> World {
-    let store = MemoryStore::new(Duration::ZERO, []);
+    garden_in(journal, &MemoryStore::new(Duration::ZERO, []), tick_hz).await
+}
+
+async fn garden_in(journal: &Arc<MemoryJournal>, store: &Arc<MemoryStore>, tick_hz: u32) -> World {
     let world =
-        World::with_journal(RoomDefaults::default(), &store, Arc::new(JournalPort(journal.clone())), None);
+        World::with_journal(RoomDefaults::default(), store, Arc::new(JournalPort(journal.clone())), None);
     let tick_hz = Some(TickRate::Fixed(tick_hz));
     let request =
         RoomRequest { persistent: Some(true), max_users: Some(9), tick_hz, ..RoomRequest::default() };
@@ -49,6 +53,7 @@ async fn a_recording_begins_with_what_stands_in_the_room() {
     let journal = MemoryJournal::new(AT_ONCE);
     let mut world = garden(&journal, 20).await;
     let tree = r#"[{"id":"0-tree","value":1,"version":1,"owner":"u0"}]"#;
+    let mut second_ms = 0;
     for (round, objects) in [(0, "[]"), (1, tree), (2, tree)] {
         let before = journal.records("garden").len();
         let visitor = world.connect_into(1, "garden")[0];
@@ -57,13 +62,14 @@ async fn a_recording_begins_with_what_stands_in_the_room() {
             world.people[visitor].emit("object-create", &json!({ "id": "0-tree", "value": 1 }));
             pass(A_MOMENT).await;
         }
-        let expected = Keyframe {
-            opens: true,
-            max_users: 9,
-            members: Vec::new(),
-            objects: Objects::All(objects.into()),
-        };
         let records = journal.records("garden");
+        // What stood there is not written down a third time.
+        let objects = match round {
+            2 => Objects::UnchangedSince(second_ms),
+            _ => Objects::All(objects.into()),
+        };
+        second_ms = records[before].at_ms;
+        let expected = Keyframe { opens: true, max_users: 9, members: Vec::new(), objects };
         assert_eq!(records[before].content, Content::Keyframe(expected));
         assert!(matches!(records[before + 1].content, Content::Event(_)), "then comes who comes");
         world.people[visitor].disconnect();
@@ -73,6 +79,90 @@ async fn a_recording_begins_with_what_stands_in_the_room() {
         pass(KEYFRAME_INTERVAL * 2).await;
         assert_eq!(journal.records("garden").len(), count);
     }
+    world.close_all().await;
+}
+
+/// Somebody comes into the garden, does that, and goes.
+async fn visit(world: &mut World, event: Option<(&str, Value)>) {
+    let visitor = world.connect_into(1, "garden")[0];
+    pass(A_MOMENT).await;
+    if let Some((name, argument)) = event {
+        world.people[visitor].emit(name, &argument);
+    }
+    world.people[visitor].disconnect();
+    pass(A_MOMENT).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_and_goes_has_nothing_written_down_again() {
+    use RecordKind::{Keyframe as All, KeyframeUnchanged as Unchanged};
+    let journal = MemoryJournal::new(AT_ONCE);
+    let mut world = garden(&journal, 20).await;
+    let kinds = || journal.keyframes("garden").into_iter().map(|(_, kind)| kind).collect::<Vec<_>>();
+    visit(&mut world, Some(("object-create", json!({ "id": "0-tree", "value": 0 })))).await;
+    // Not even if something is changed each time: events tell of that.
+    for value in 1..20 {
+        visit(&mut world, Some(("object-update", json!({ "id": "0-tree", "value": value })))).await;
+    }
+    assert_eq!(kinds(), [All]);
+    // It has its turn with somebody in, who came before it was time.
+    let visitor = world.connect_into(1, "garden")[0];
+    pass(KEYFRAME_INTERVAL).await;
+    assert_eq!(kinds(), [All, All]);
+    world.people[visitor].disconnect();
+    pass(KEYFRAME_INTERVAL).await;
+    for _ in 0..20 {
+        visit(&mut world, None).await;
+    }
+    assert_eq!(kinds(), [All, All, Unchanged]);
+    let opens: Vec<_> = keyframes(&journal).iter().map(|keyframe| keyframe.opens).collect();
+    assert_eq!(opens, [true, false, true]);
+    pass(Duration::from_secs(3600)).await;
+    visit(&mut world, None).await;
+    assert_eq!(kinds(), [All, All, Unchanged, All], "each hour can be read by itself");
+    // Reading checks that each keyframe says what was known without it.
+    assert_eq!(journal.replayed("garden").keyframes, 4);
+    world.close_all().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_is_opened_again_has_all_written_down_that_may_be_unknown() {
+    use RecordKind::{Keyframe as All, KeyframeUnchanged as Unchanged};
+    let journal = MemoryJournal::new(AT_ONCE);
+    let store = MemoryStore::new(Duration::ZERO, []);
+    let mut world = garden_in(&journal, &store, 20).await;
+    let kinds = || journal.keyframes("garden").into_iter().map(|(_, kind)| kind).collect::<Vec<_>>();
+    visit(&mut world, Some(("object-create", json!({ "id": "0-tree", "value": 0 })))).await;
+    pass(KEYFRAME_INTERVAL).await;
+    visit(&mut world, None).await;
+    assert_eq!(kinds(), [All, All]);
+    // An object of the same id and version comes from elsewhere.
+    let object = StoredObject {
+        id: "0-tree".into(),
+        version: 1,
+        owner: "u0".into(),
+        json: r#"{"id":"0-tree","value":1}"#.into(),
+    };
+    store.put("garden", object);
+    pass(KEYFRAME_RETRY).await;
+    visit(&mut world, None).await;
+    assert_eq!(kinds(), [All; 3], "before it is time");
+    // The journal loses something while nobody is in.
+    journal.losses.store(1, Ordering::Relaxed);
+    pass(KEYFRAME_RETRY).await;
+    visit(&mut world, None).await;
+    assert_eq!(kinds(), [All; 4]);
+    pass(KEYFRAME_INTERVAL).await;
+    visit(&mut world, None).await;
+    assert_eq!(kinds(), [All, All, All, All, Unchanged]);
+    world.close_all().await;
+    // Another process knows nothing of what was written down.
+    let mut world =
+        World::with_journal(RoomDefaults::default(), &store, Arc::new(JournalPort(journal.clone())), None);
+    world.engine.load_rooms().await.unwrap();
+    visit(&mut world, None).await;
+    assert_eq!(kinds(), [All, All, All, All, Unchanged, All]);
+    assert!(keyframes(&journal)[5].opens);
     world.close_all().await;
 }
 

@@ -73,7 +73,7 @@ impl Hall {
         let mut room = Room::new(shared.clone(), 0, Vec::new());
         let mut effects = Vec::with_capacity(10_000);
         if is_recorded {
-            room.begin_recording(now, &mut effects);
+            room.begin_recording(now, 0, &mut effects);
             room.sample_poses_at(POSE_HZ as u32);
         }
         for id in 0..members {

@@ -40,6 +40,23 @@ proptest! {
     }
 }
 
+/// A tick that is late, because one before it is still going out or its core was busy.
+#[test]
+fn who_leaves_before_a_late_tick_is_in_no_chunk_of_long_ago() {
+    let setup = Setup { max_users: 2, max_objects: 1, persistent: false, password: false, recorded: true };
+    let mut run = Run::new(setup);
+    for who in 0..2 {
+        run.step(&Operation::Join { who, encoding: Encoding::Json, password: Password::Absent, ack: false });
+    }
+    run.step(&Operation::Move { who: 0 });
+    run.step(&Operation::Tick);
+    run.step(&Operation::Pass { millis: 5_000 });
+    run.step(&Operation::Move { who: 1 });
+    // Reading checks how long a chunk is.
+    run.step(&Operation::Leave { who: 1, ack: false });
+    run.finish();
+}
+
 #[test]
 fn the_twins_see_something() {
     let setup = Setup { max_users: 3, max_objects: 1, persistent: false, password: false, recorded: false };

@@ -260,6 +260,20 @@ async fn a_drain_tells_everybody_and_waits_for_the_store() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn rooms_that_are_known_weigh_nothing_when_they_are_loaded_again() {
+    let store = Arc::new(MemoryStore::default());
+    let mut world = world_with(&store).await;
+    for _ in 1..CORES {
+        assert_eq!(world.engine.load_rooms().await.unwrap().rooms, 1);
+    }
+    // All cores but one are still empty, so the next room is not put onto that one.
+    world.create_room("attic", persistent()).await;
+    let shard = |id| world.engine.room(id).unwrap().shard;
+    assert_ne!(shard("attic"), shard("garden"));
+    world.close_all().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_room_whose_options_cannot_be_understood_keeps_no_other_out() {
     let store = Arc::new(MemoryStore::default());
     let mut world = world_with(&store).await;

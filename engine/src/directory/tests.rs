@@ -85,6 +85,6 @@ fn at_the_limit_nothing_is_placed_and_what_is_there_is_found() {
     assert_eq!(refused.code, ErrorCode::Limit);
     let refused = directory.resolve("b", || unreachable!(), || unreachable!(), NOW).unwrap_err();
     assert_eq!(refused.code, ErrorCode::Limit);
-    directory.restore("stored", RoomOptions { persistent: true, ..options }, 0, NOW, NOW);
+    directory.restore("stored", RoomOptions { persistent: true, ..options }, || 0, NOW, NOW);
     assert!(directory.room("stored").is_some(), "what the store holds always comes in");
 }

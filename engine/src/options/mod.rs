@@ -2,6 +2,7 @@
 
 mod password;
 mod rate;
+mod stored;
 mod view;
 
 use protocol::error::ClientError;
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use password::Password;
 pub use rate::{AUTO_SENDS_PER_SECOND, AUTO_STEPS, InvalidTickRate, TICK_RATE_RULE, TickRate};
+use stored::StoredOptions;
 pub use view::{
     DEFAULT_VIEW_BUDGET, InvalidPeriods, MAX_VIEW_PERIODS, MIN_TICK_BYTES, VIEW_BUDGET_RANGE,
     VIEW_PERIOD_RANGE, VIEW_PERIODS_RULE, VIEW_RADIUS_RANGE_M, ViewOptions, ViewPeriods,
@@ -17,9 +19,9 @@ pub use view::{
 
 /// What can be chosen for a room when it is created. It stays so for the room's life.
 ///
-/// As JSON it is what the store keeps, so a member that is added needs a default for rooms that were stored before.
+/// As JSON it is what the store keeps.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(from = "StoredOptions", into = "StoredOptions")]
 pub struct RoomOptions {
     /// How many may be in it at once.
     pub max_users: usize,
@@ -28,21 +30,13 @@ pub struct RoomOptions {
     /// Ticks per second.
     pub tick_hz: TickRate,
     /// How much of it its members see.
-    #[serde(default)]
     pub view: ViewOptions,
     /// What a join must bring along.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<Password>,
     /// Whether what happens in it is written down, on a server that writes down anything.
-    #[serde(default = "yes")]
     pub record: bool,
     /// Whether that includes messages to everybody.
-    #[serde(default)]
     pub record_messages: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// Options as they are asked for: what is absent takes the server's default.
@@ -235,10 +229,27 @@ mod tests {
             let options = DEFAULTS.accept(&request, [0; 16]).unwrap();
             assert_eq!(options.record, expected, "{password:?} {record:?}");
         }
-        // What was stored stays as it is.
-        let stored = r#"{"maxUsers":50,"persistent":true,"tickHz":20,"password":{"salt":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0],
-            "digest":[0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]}}"#;
-        assert!(serde_json::from_str::<RoomOptions>(stored).unwrap().record);
+    }
+
+    #[test]
+    fn what_was_stored_is_recorded_only_if_that_was_asked_for() {
+        let password = format!(r#","password":{{"salt":{:?},"digest":{:?}}}"#, [0; 16], [0; 32]);
+        let record = |members: &str| {
+            let stored = format!(r#"{{"maxUsers":50,"persistent":true,"tickHz":20{members}}}"#);
+            serde_json::from_str::<RoomOptions>(&stored).unwrap().record
+        };
+        // As earlier versions stored it: with a password nobody knows what was asked for.
+        for (member, expected) in [("", true), (r#","record":true"#, true), (r#","record":false"#, false)] {
+            assert_eq!(record(member), expected, "{member}");
+            assert!(!record(&format!("{password}{member}")), "{member}");
+        }
+        for asked in [true, false] {
+            let password = Some("sesame".to_owned());
+            let request = RoomRequest { password, record: Some(asked), ..RoomRequest::default() };
+            let options = DEFAULTS.accept(&request, [0; 16]).unwrap();
+            let stored = serde_json::to_string(&options).unwrap();
+            assert_eq!(serde_json::from_str::<RoomOptions>(&stored).unwrap(), options, "{stored}");
+        }
     }
 
     #[test]

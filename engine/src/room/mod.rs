@@ -37,6 +37,7 @@ use recording::Recording;
 
 pub use answer::{Nothing, error_packet, ok_packet};
 pub use ghosts::Step;
+pub(crate) use recording::Suspended;
 pub use recording::{Awaits, RecordEffect};
 
 /// Tells one session from every other for the life of the process.

@@ -1,6 +1,7 @@
 //! The things that stand in a room.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use protocol::error::{ClientError, ErrorCode};
@@ -114,6 +115,21 @@ impl Objects {
     /// Another number after each change.
     pub(super) fn revision(&self) -> u64 {
         self.revision
+    }
+
+    /// Changes so far count as so many.
+    pub(super) fn count_from(&mut self, revision: u64) {
+        self.revision = revision;
+    }
+
+    /// A number that other objects do not have, except by a chance that is next to none.
+    pub(super) fn fingerprint(&self, keys: &impl BuildHasher) -> u64 {
+        let mut hasher = keys.build_hasher();
+        for (id, Object { version, owner, members }) in &self.by_id {
+            (id, version, owner, members.len()).hash(&mut hasher);
+            members.iter().for_each(|(name, value)| (name, value.get()).hash(&mut hasher));
+        }
+        hasher.finish()
     }
 
     /// `room-objects`: every object with its `version` and `owner`.

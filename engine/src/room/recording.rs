@@ -1,6 +1,7 @@
 //! What of a room is written down, and who waits for that.
 
 use std::collections::HashMap;
+use std::hash::RandomState;
 
 use protocol::Outgoing;
 use replay::{Action, Content, Event, MemberId, PoseSamples, Record};
@@ -55,6 +56,18 @@ pub(super) struct Recording<S> {
     losses: Option<u64>,
 }
 
+/// What a recording goes on from when its room, which was let go, is opened again: whoever comes and goes must not have
+/// everything that stands there written down each time.
+#[derive(Debug)]
+pub(crate) struct Suspended {
+    keyframes: Keyframes,
+    losses: Option<u64>,
+    revision: u64,
+    /// The objects', by these keys, which nobody knows: objects cannot be made so that others have the same.
+    fingerprint: u64,
+    keys: RandomState,
+}
+
 impl<S> Recording<S> {
     pub(super) fn push(&mut self, content: Content, awaits: Option<Awaits<S>>) {
         self.awaited += usize::from(awaits.is_some());
@@ -67,9 +80,10 @@ impl<S> Recording<S> {
 }
 
 impl<S: Clone> Room<S> {
-    /// From now on what happens is written down. To be called once, before anything does.
-    pub fn begin_recording(&mut self, now: Time, effects: &mut Vec<Effect<S>>) {
-        self.recording = Some(Box::new(Recording {
+    /// From now on what happens is written down. To be called once, before anything does. So often the journal has lost
+    /// something so far.
+    pub fn begin_recording(&mut self, now: Time, losses: u64, effects: &mut Vec<Effect<S>>) {
+        let mut recording = Box::new(Recording {
             at_ms: now.as_millis(),
             queue: Vec::new(),
             awaited: 0,
@@ -79,8 +93,34 @@ impl<S: Clone> Room<S> {
             sampler: Sampler::default(),
             keyframes: Keyframes::default(),
             losses: None,
-        }));
+        });
+        if let Some(before) = self.shared.suspend(None) {
+            (recording.keyframes, recording.losses) = (before.keyframes, before.losses);
+            self.objects.count_from(before.revision);
+            if self.objects.fingerprint(&before.keys) != before.fingerprint {
+                // The store has got others from elsewhere meanwhile.
+                recording.keyframes.lost();
+            }
+        }
+        self.recording = Some(recording);
+        self.note_losses(losses);
+        if let Some(recording) = &mut self.recording {
+            recording.keyframes.open(now);
+        }
         self.record_tick(now, effects);
+    }
+
+    /// Keeps what the recording goes on from when the room is opened again. It is let go now: nobody is in.
+    pub fn suspend_recording(&self) {
+        let Some(recording) = &self.recording else { return };
+        let keys = RandomState::new();
+        self.shared.suspend(Some(Box::new(Suspended {
+            keyframes: recording.keyframes,
+            losses: recording.losses,
+            revision: self.objects.revision(),
+            fingerprint: self.objects.fingerprint(&keys),
+            keys,
+        })));
     }
 
     /// Whether what happens is written down.

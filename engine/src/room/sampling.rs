@@ -129,13 +129,21 @@ pub(super) struct Keyframes {
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Written {
-    /// Whether a keyframe has opened the recording.
+    /// Whether a keyframe has opened the recording, or none needs to.
     is_open: bool,
     /// When all objects were written down last, Unix ms, and the number of their last change then.
     objects: Option<(u64, u64)>,
 }
 
 impl Keyframes {
+    /// The room is opened, for the first time or again. If it is too early for another keyframe, all that has happened
+    /// since the last one is written down behind that.
+    pub(super) fn open(&mut self, now: Time) {
+        if now >= self.next {
+            self.written.is_open = false;
+        }
+    }
+
     pub(super) fn refused(&mut self) {
         self.written = self.before;
         self.next = self.last + KEYFRAME_RETRY;
@@ -211,6 +219,10 @@ impl<S: Clone> Room<S> {
     /// Samples a member that is about to leave: its last pose would be in no sample otherwise.
     pub(super) fn sample_leaver(&mut self, slot: u16) {
         let Some(mut recording) = self.recording.take() else { return };
+        // A tick would have taken what is old, but it may be late.
+        if let Some(samples) = recording.sampler.take_due(recording.at_ms, 1) {
+            recording.push_poses(samples);
+        }
         let sampler = &mut recording.sampler;
         if let Some(pose) = self.shared.table.load(slot)
             && self.is_unsampled(slot, &pose, sampler)

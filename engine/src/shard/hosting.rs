@@ -28,7 +28,7 @@ impl Shard {
                 };
                 return self.answer(session, answer).await;
             }
-            self.host(now, shared);
+            self.host(now, shared).await;
             if let (Some((lease, _)), Some(Hosted::Open(open))) =
                 (&mut deferred.3, self.rooms.get_mut(&shared.key))
             {
@@ -60,16 +60,16 @@ impl Shard {
     }
 
     /// Takes a room into this shard: at once, or after its objects have been read.
-    fn host(&mut self, now: Time, shared: &Arc<RoomShared>) {
+    async fn host(&mut self, now: Time, shared: &Arc<RoomShared>) {
         if !shared.options.persistent {
-            return self.open(now, shared.clone(), Vec::new());
+            return self.open(now, shared.clone(), Vec::new()).await;
         }
         let (key, objects) = (shared.key, self.engine.store.objects(&shared.id));
         self.rooms.insert(key, Hosted::Loading(shared.clone(), Vec::new()));
         self.jobs.spawn(async move { JobDone::Loaded(key, objects.await) });
     }
 
-    pub(super) fn open(&mut self, now: Time, shared: Arc<RoomShared>, objects: Vec<StoredObject>) {
+    pub(super) async fn open(&mut self, now: Time, shared: Arc<RoomShared>, objects: Vec<StoredObject>) {
         let key = shared.key;
         let pace = Pace::new(shared.options.tick_hz, now);
         let period = pace.period();
@@ -89,7 +89,7 @@ impl Shard {
             flush_wake: None,
         };
         self.rooms.insert(key, Hosted::Open(Box::new(open)));
-        self.begin_recording(now, key);
+        self.begin_recording(now, key).await;
         self.wake_at(next_tick, Wake::Tick(key));
     }
 
@@ -228,6 +228,7 @@ impl Shard {
         } else if shared.options.persistent || !shared.was_entered() {
             // Whatever slowed it down is over with it.
             shared.set_tick_hz(shared.options.tick_hz.initial_hz());
+            open.room.suspend_recording();
             self.rooms.remove(&key);
         } else if self.engine.directory.close(&shared) {
             self.rooms.remove(&key);

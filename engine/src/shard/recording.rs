@@ -36,20 +36,13 @@ pub(super) enum Awaited {
 
 impl Shard {
     /// Whether what happens in this room is written down; it begins with how the room stands.
-    pub(super) fn begin_recording(&mut self, now: Time, key: u64) {
+    pub(super) async fn begin_recording(&mut self, now: Time, key: u64) {
         let Some(Hosted::Open(open)) = self.rooms.get_mut(&key) else { return };
         if !self.engine.journal.is_on() || !open.room.shared().options.record {
             return;
         }
-        let mut effects = Vec::new();
-        let losses = self.engine.journal.losses();
-        open.room.begin_recording(now, &mut effects);
-        open.room.note_losses(losses);
-        for effect in effects {
-            if let crate::room::Effect::Record(record) = effect {
-                self.record(key, record);
-            }
-        }
+        open.room.begin_recording(now, self.engine.journal.losses(), &mut self.effects);
+        self.apply(now, key, None).await;
     }
 
     /// Gives the journal a record of the room.

@@ -86,7 +86,7 @@ impl Shard {
         let Some(Hosted::Loading(shared, deferred)) = self.rooms.remove(&key) else { return };
         match objects {
             Ok(objects) => {
-                self.open(now, shared, objects);
+                self.open(now, shared, objects).await;
                 for command in deferred {
                     self.command_open(now, key, command).await;
                 }

@@ -244,6 +244,11 @@ impl MemoryStore {
         (room.options, room.created_ms) = ("{".into(), u64::MAX);
     }
 
+    /// An object comes from elsewhere.
+    pub(crate) fn put(&self, room: &str, object: StoredObject) {
+        self.state.lock().unwrap().objects.insert((room.to_owned(), object.id.clone()), object);
+    }
+
     /// From now on no object of this id can be stored.
     pub(crate) fn refuse_object(&self, id: &str) {
         self.state.lock().unwrap().refused = Some(id.to_owned());

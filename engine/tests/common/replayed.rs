@@ -63,7 +63,9 @@ impl Replayed {
     }
 
     fn keyframe(&mut self, at_ms: u64, keyframe: &Keyframe) {
-        assert_eq!(keyframe.opens, self.keyframes == 0, "the first opens, and no other");
+        let is_first = self.keyframes == 0;
+        assert!(keyframe.opens || !is_first, "the first opens");
+        assert!(!keyframe.opens || self.members.is_empty(), "another that opens finds nobody there");
         self.keyframes += 1;
         let members: Vec<(MemberId, Value)> = keyframe
             .members
@@ -75,7 +77,7 @@ impl Replayed {
                 let all: Vec<Value> = serde_json::from_str(all).unwrap();
                 let all: BTreeMap<_, _> =
                     all.into_iter().map(|object| (text(&object["id"]), object)).collect();
-                assert!(keyframe.opens || all == self.objects, "{all:?} where {:?} was", self.objects);
+                assert!(is_first || all == self.objects, "{all:?} where {:?} was", self.objects);
                 self.objects = all.clone();
                 self.all = Some((at_ms, all));
             }

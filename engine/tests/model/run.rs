@@ -68,7 +68,7 @@ impl Run {
         let mut room = Room::new(shared.clone(), setup.max_objects, Vec::new());
         let mut effects = Vec::new();
         if setup.recorded {
-            room.begin_recording(now, &mut effects);
+            room.begin_recording(now, 0, &mut effects);
             room.sample_poses_at(POSE_HZ);
         }
         let mut run = Self {

@@ -33,7 +33,7 @@ impl Twin {
         let shared = RoomShared::detached("twin", options, now);
         let mut room = Room::new(shared.clone(), setup.max_objects, Vec::new());
         if is_recorded {
-            room.begin_recording(now, &mut Vec::new());
+            room.begin_recording(now, 0, &mut Vec::new());
             room.sample_poses_at(10);
         }
         Self { room, shared, now, admitted: BTreeMap::new() }

@@ -137,6 +137,7 @@ impl Lanes {
         let at_ms = record.at_ms;
         let is_awaited = receipt.is_some();
         let waiting = Waiting { order: 0, room: room.clone(), record, receipt, bytes };
+        let mut new_hz = None;
         let mut state = self.state();
         if state.closing.is_some() {
             drop(state);
@@ -163,25 +164,28 @@ impl Lanes {
                     self.counts.drop(lane, Dropped::Full, dropped);
                 }
                 self.counts.set_waiting(lane, state.lossy.bytes);
-                self.keep_pace(&mut state, at_ms);
+                new_hz = self.keep_pace(&mut state, at_ms);
             }
         }
         let is_much = state.is_much();
         drop(state);
+        tell_pace(new_hz);
         if was_idle || (is_awaited && !was_awaited) || is_much {
             self.wake.notify_one();
         }
         Ok(())
     }
 
-    fn keep_pace(&self, state: &mut State, now_ms: u64) {
+    /// Answers how many poses a second are asked for, if that is news.
+    fn keep_pace(&self, state: &mut State, now_ms: u64) -> Option<u32> {
         let is_behind =
             state.lossy.bytes * 2 >= LOSSY_BYTES || self.is_backend_behind.load(Ordering::Relaxed);
         let hz = state.pace.note(now_ms, is_behind);
-        if self.pose_hz.swap(hz, Ordering::Relaxed) != hz {
+        let is_news = self.pose_hz.swap(hz, Ordering::Relaxed) != hz;
+        is_news.then(|| {
             self.counts.pose_hz.set(hz.into());
-            warn!(hz, "the journal asks for another number of poses a second");
-        }
+            hz
+        })
     }
 
     /// Waits until there is something to do, and takes what is to be written, in the order in which it was given.
@@ -257,23 +261,23 @@ impl Lanes {
     /// The thread has ended: what is left is lost.
     pub(super) fn end(&self) {
         let mut state = self.state();
-        for lane in [Lane::Reliable, Lane::Lossy] {
-            let queue = match lane {
-                Lane::Reliable => &mut state.reliable,
-                Lane::Lossy => &mut state.lossy,
-            };
-            let lost = std::mem::take(queue).waiting.len();
+        let reliable = (Lane::Reliable, std::mem::take(&mut state.reliable));
+        let lossy = (Lane::Lossy, std::mem::take(&mut state.lossy));
+        state.has_ended = true;
+        // Also one that has panicked takes no more.
+        let closing = state.closing.get_or_insert_with(|| Closing { by: Instant::now(), closed: Vec::new() });
+        let closed = std::mem::take(&mut closing.closed);
+        drop(state);
+        for (lane, queue) in [reliable, lossy] {
+            let lost = queue.waiting.len();
             if lost > 0 {
                 error!(?lane, records = lost, "the journal has ended before it could write all that waited");
             }
             self.counts.drop(lane, Dropped::Closed, lost);
             self.counts.set_waiting(lane, 0);
         }
-        state.has_ended = true;
-        // Also one that has panicked takes no more.
-        let closing = state.closing.get_or_insert_with(|| Closing { by: Instant::now(), closed: Vec::new() });
         // Whoever waits is told by the drop as well.
-        for closed in closing.closed.drain(..) {
+        for closed in closed {
             let _ = closed.send(());
         }
     }
@@ -289,18 +293,19 @@ impl Lanes {
 
     /// The time is now this: rates recover also when no poses come.
     pub(super) fn note_time(&self, now_ms: u64) {
-        self.keep_pace(&mut self.state(), now_ms);
+        let new_hz = self.keep_pace(&mut self.state(), now_ms);
+        tell_pace(new_hz);
     }
 
     /// Notes how a write went. Only a change is logged: a full disk fails every write until somebody has made room.
     pub(super) fn note_problem(&self, problem: Option<String>) {
         let mut last = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
-        if *last != problem {
-            match &problem {
-                Some(text) => error!(error = text, "the journal fails; it tries again"),
-                None => warn!("the journal works again"),
-            }
-            *last = problem;
+        let before = std::mem::replace(&mut *last, problem.clone());
+        drop(last);
+        match problem {
+            problem if problem == before => {}
+            Some(text) => error!(error = text, "the journal fails; it tries again"),
+            None => warn!("the journal works again"),
         }
     }
 
@@ -354,6 +359,13 @@ impl State {
     }
 }
 
+/// To be called without the lock: rooms wait for it, and the log may be slow.
+fn tell_pace(new_hz: Option<u32>) {
+    if let Some(hz) = new_hz {
+        warn!(hz, "the journal asks for another number of poses a second");
+    }
+}
+
 /// Bytes that a record holds while it waits, near enough for a limit.
 fn content_bytes(content: &Content) -> usize {
     match content {
@@ -382,3 +394,6 @@ fn action_bytes(action: &Action) -> usize {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,15 +6,15 @@
 mod driver;
 mod find;
 mod reader;
+mod seats;
 mod start;
 mod steps;
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine::room::AckId;
-use engine::{Engine, Session, SessionId};
+use engine::{Engine, Session};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -24,6 +24,7 @@ use protocol::playback::Control;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::recordings::Recordings;
+use seats::{Preparing, Seats};
 use start::Wish;
 
 /// Playbacks at once. Full: a join into the past gets `limit`.
@@ -57,7 +58,7 @@ pub struct Playbacks {
     recordings: Arc<dyn Recordings>,
     places: Arc<Semaphore>,
     reads: Arc<Semaphore>,
-    seats: Mutex<Seats>,
+    seats: Seats,
     metrics: PlaybackMetrics,
 }
 
@@ -68,17 +69,6 @@ struct PlaybackMetrics {
     seeks: Counter,
     failed_reads: Counter,
 }
-
-#[derive(Default)]
-struct Seats {
-    /// Sessions whose playback is being prepared.
-    preparing: HashSet<SessionId>,
-    /// How to reach the playback of each session that has one, and a number that tells it from an earlier one.
-    playing: HashMap<SessionId, (u64, ControlSender)>,
-    next: u64,
-}
-
-type ControlSender = mpsc::Sender<(Control, AckId)>;
 
 impl Playbacks {
     /// No playbacks yet; they will read from `recordings`.
@@ -96,7 +86,7 @@ impl Playbacks {
             recordings,
             places: Arc::new(Semaphore::new(MAX_PLAYBACKS)),
             reads: Arc::new(Semaphore::new(MAX_READS)),
-            seats: Mutex::default(),
+            seats: Seats::new(metrics.active.clone()),
             metrics,
         })
     }
@@ -109,15 +99,15 @@ impl Playbacks {
     /// Brings a client into the past. It is answered when it is there, and until then it stays where it is.
     pub fn join(self: &Arc<Self>, session: &Arc<Session>, join: &JoinRoom<'_>, ack: AckId) {
         match self.wish(session, join) {
-            Ok(wish) => {
-                tokio::spawn(start::start(self.clone(), session.clone(), wish, ack));
+            Ok((wish, preparing)) => {
+                tokio::spawn(start::start(self.clone(), session.clone(), wish, preparing, ack));
             }
             Err(error) => session.refuse(ack, &error),
         }
     }
 
     /// What is to be prepared, if it may be.
-    fn wish(&self, session: &Session, join: &JoinRoom<'_>) -> Result<Wish, ClientError> {
+    fn wish(&self, session: &Session, join: &JoinRoom<'_>) -> Result<(Wish, Preparing), ClientError> {
         let replay = join.replay.ok_or_else(|| ClientError::bad_request("replay is missing"))?;
         let room = self.engine.room(&join.room_id);
         let options = room.map_or_else(|| self.engine.default_options(), |room| room.options.clone());
@@ -127,10 +117,10 @@ impl Playbacks {
         let place = self.places.clone().try_acquire_owned().map_err(|_| {
             ClientError::new(ErrorCode::Limit, "the server plays as many recordings as it may")
         })?;
-        if !self.seats().preparing.insert(session.id()) {
-            return Err(ClientError::new(ErrorCode::Overloaded, "a recording is being prepared for you"));
-        }
-        Ok(Wish {
+        let preparing = self.seats.prepare(session.id()).ok_or_else(|| {
+            ClientError::new(ErrorCode::Overloaded, "a recording is being prepared for you")
+        })?;
+        let wish = Wish {
             room: (&*join.room_id).into(),
             options,
             replay,
@@ -138,13 +128,14 @@ impl Playbacks {
             view: join.view.unwrap_or_default(),
             standing: session.standing(),
             place,
-        })
+        };
+        Ok((wish, preparing))
     }
 
     /// Hands over what a client asks of its playback.
     pub fn control(&self, session: &Arc<Session>, control: Control, ack: AckId) {
-        let sender = self.seats().playing.get(&session.id()).map(|(_, sender)| sender.clone());
-        let error = match sender.map(|sender| sender.try_send((control, ack))) {
+        let playback = self.seats.playback(session.id());
+        let error = match playback.map(|sender| sender.try_send((control, ack))) {
             Some(Ok(())) => return,
             Some(Err(mpsc::error::TrySendError::Full(_))) => {
                 ClientError::new(ErrorCode::Overloaded, "the server is too busy, try again")
@@ -152,36 +143,6 @@ impl Playbacks {
             Some(Err(mpsc::error::TrySendError::Closed(_))) | None => not_in_past(),
         };
         session.refuse(ack, &error);
-    }
-
-    /// The session's preparation is over, one way or the other.
-    fn prepared(&self, session: SessionId) {
-        self.seats().preparing.remove(&session);
-    }
-
-    /// From here on `session` reaches the playback that takes from what is returned.
-    fn seat(&self, session: SessionId) -> (u64, mpsc::Receiver<(Control, AckId)>) {
-        let (sender, controls) = mpsc::channel(MAX_CONTROLS);
-        let mut seats = self.seats();
-        seats.next += 1;
-        let number = seats.next;
-        seats.playing.insert(session, (number, sender));
-        self.metrics.active.inc();
-        (number, controls)
-    }
-
-    /// The playback of that number is over.
-    fn unseat(&self, session: SessionId, number: u64) {
-        let mut seats = self.seats();
-        if seats.playing.get(&session).is_some_and(|(playing, _)| *playing == number) {
-            seats.playing.remove(&session);
-        }
-        self.metrics.active.dec();
-    }
-
-    fn seats(&self) -> MutexGuard<'_, Seats> {
-        // Nothing that holds this lock can panic half-way through a change.
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::driver::{Driver, Part};
 use super::reader::Source;
+use super::seats::Preparing;
 use super::steps::Disguise;
 use super::{Playbacks, unreadable};
 
@@ -28,9 +29,15 @@ pub(super) struct Wish {
 }
 
 /// Prepares the playback, lets the viewer in and plays until it goes.
-pub(super) async fn start(playbacks: Arc<Playbacks>, session: Arc<Session>, wish: Wish, ack: AckId) {
+pub(super) async fn start(
+    playbacks: Arc<Playbacks>,
+    session: Arc<Session>,
+    wish: Wish,
+    preparing: Preparing,
+    ack: AckId,
+) {
     let prepared = prepare(&playbacks, &session, &wish).await;
-    playbacks.prepared(session.id());
+    drop(preparing);
     if let Err(error) = play(&playbacks, &session, wish, prepared, ack).await {
         session.refuse(ack, &error);
     }
@@ -80,13 +87,13 @@ async fn play(
     let (room, stage, departure) =
         engine.open_private(&wish.room, &wish.options, recorded, session.core(), opening)?;
     session.enter_private(wish.standing, room, (wish.encoding, wish.view), ack)?;
-    let (number, controls) = playbacks.seat(session.id());
+    let (seat, controls) = playbacks.seats.seat(session.id());
     tokio::select! {
         biased;
         () = departure.wait() => {}
         _ = driver.run(&stage, controls) => {}
     }
-    playbacks.unseat(session.id(), number);
+    drop(seat);
     drop(wish.place);
     Ok(())
 }
