@@ -142,7 +142,7 @@ fn what_does_not_work_is_said_and_leaves_nothing_behind() {
 }
 
 /// A directory into which the recording of a room called hall was imported.
-fn imported(records: &[StoredRecord]) -> TempDir {
+pub(crate) fn imported(records: &[StoredRecord]) -> TempDir {
     let (there, here) = (tempdir().unwrap(), tempdir().unwrap());
     write(there.path(), "hall", records);
     let file = there.path().join("hall.rec");
