@@ -346,7 +346,13 @@ impl Table {
             .query_row([row], |row| Ok(read_record(room, row)?.filter(|_| row.get(6) == Ok(number))))
             .optional();
         match read.map_err(TableError::from) {
-            Ok(record) => Ok(record.flatten().filter(|record| record.id == id)),
+            Ok(found) => {
+                // Nothing there, or something whole that is another record: the index, or the way to the row, is wrong.
+                if found.as_ref().is_none_or(|found| found.as_ref().is_some_and(|record| record.id != id)) {
+                    self.is_broken.set(true);
+                }
+                Ok(found.flatten().filter(|record| record.id == id))
+            }
             Err(error) if error.is_damage() => {
                 self.is_broken.set(true);
                 Ok(None)
