@@ -16,6 +16,7 @@ use protocol::{ClientEvent, Pose};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::Auth;
+use crate::passwords::TooManyTries;
 use crate::replay::playback::Playbacks;
 use crate::transport::Link;
 use crate::transport::connection::{Accepted, Application, ConnectionError, Refused};
@@ -70,6 +71,16 @@ impl App {
                 refuse_pose(session, bytes, ack, &error);
             }
         }
+    }
+
+    /// Counts the password that comes with a join. Whether it opens the room is for the room to say.
+    fn try_password(&self, session: &Session, event: &ClientEvent<'_>) -> Result<(), TooManyTries> {
+        let ClientEvent::JoinRoom(join) = event else { return Ok(()) };
+        let (Some(room), given) = (self.engine.room(&join.room_id), join.password.as_deref()) else {
+            return Ok(());
+        };
+        let room = (&*room.id, &room.options);
+        self.auth.passwords().check(room, &session.user().id, given, self.engine.now()).map(drop)
     }
 
     fn time_sync(&self, session: &Arc<Session>, ack: Option<u64>) {
@@ -166,6 +177,9 @@ impl Application for App {
             Ok(Some(ClientEvent::TimeSync)) => self.time_sync(session, ack),
             Ok(Some(ClientEvent::WorkerTask(task))) => {
                 self.tasks.start(session, &task, ack, self.engine.is_draining());
+            }
+            Ok(Some(event)) if let Err(error) = self.try_password(session, &event) => {
+                session.refuse(ack, &error.into());
             }
             Ok(Some(event)) => match (event, &self.playbacks) {
                 (ClientEvent::JoinRoom(join), Some(playbacks))

@@ -7,6 +7,8 @@ use protocol::error::ClientError;
 use protocol::event::check_username;
 use serde::{Deserialize, Serialize};
 
+use crate::passwords::Passwords;
+
 /// How long a token is good for, in seconds.
 pub const TOKEN_LIFETIME_S: u64 = 24 * 60 * 60;
 
@@ -21,6 +23,7 @@ pub struct Auth {
     encoding: EncodingKey,
     decoding: DecodingKey,
     validation: Validation,
+    passwords: Passwords,
 }
 
 /// What a token says.
@@ -75,7 +78,13 @@ impl Auth {
             encoding: EncodingKey::from_secret(secret),
             decoding: DecodingKey::from_secret(secret),
             validation,
+            passwords: Passwords::default(),
         }
+    }
+
+    /// The tries of rooms' passwords at all doors.
+    pub fn passwords(&self) -> &Passwords {
+        &self.passwords
     }
 
     /// A token for a user of that name, good from `now_unix_s` for [`TOKEN_LIFETIME_S`].

@@ -105,7 +105,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let rooms = main.block_on(load_rooms(&engine))?;
     let auth = Arc::new(Auth::new(config.jwt_secret.expose().as_bytes()));
     let workers = Workers::start(config.workers.clone(), &mut registry)?;
-    let recordings = recordings(folder, redis.as_deref());
+    let recordings = recordings(folder, redis.as_deref(), &mut registry);
     let replays = Arc::new(Replays::start(recordings.clone(), &mut registry)?);
     let playbacks = Playbacks::new(engine.clone(), recordings, &mut registry);
     let app =
@@ -222,8 +222,9 @@ async fn take_in_rooms(engine: &Engine, redis: Option<&Redis>) -> Infallible {
 }
 
 /// What is read of recordings: the folder, where those that were imported are in any case, and Redis if there is one.
-fn recordings(folder: Arc<Folder>, redis: Option<&Redis>) -> Arc<dyn Recordings> {
+fn recordings(folder: Arc<Folder>, redis: Option<&Redis>, registry: &mut Registry) -> Arc<dyn Recordings> {
     let files = SqliteRecordings::new(folder);
+    files.register(registry);
     match redis {
         Some(redis) => Arc::new(Both(files, redis.recordings())),
         None => Arc::new(files),

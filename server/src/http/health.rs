@@ -63,6 +63,7 @@ fn of_redis(redis: RedisHealth) -> Value {
         "waitingChanges": redis.waiting_changes,
         "spoolBytes": redis.spool_bytes,
         "dropped": redis.dropped,
+        "setbacks": redis.setbacks,
     });
     if let Some(since_ms) = redis.away_since_ms {
         told["awaySince"] = json!(since_ms);

@@ -161,7 +161,9 @@ impl Api {
             Route::Login => login::login(parts, &body::object(body).await?),
             Route::ListRooms => Ok(self.list.answer(&parts.engine)),
             Route::CreateRoom => rooms::create(parts, &self.makers, &user, body::object(body).await?).await,
-            Route::Replay => replay::answer(parts, room.unwrap_or_default(), &head.uri, &head.headers).await,
+            Route::Replay => {
+                replay::answer(parts, &user, room.unwrap_or_default(), (&head.uri, &head.headers)).await
+            }
             Route::Execute => {
                 workers::execute(parts, &user, &body::text(body, MAX_TASK_BODY_BYTES).await?).await
             }

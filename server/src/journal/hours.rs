@@ -14,7 +14,7 @@ use tracing::{error, warn};
 
 use super::backend::{Backend, BackendError, Entry};
 use super::folder::{Folder, Hour};
-use super::salvage;
+use super::salvage::{self, SalvageError};
 use super::table::{Table, TableError};
 
 pub use upkeep::HoursCondition;
@@ -28,9 +28,6 @@ const REPAIRS_MAX: u32 = 16;
 /// How long an hour that was found to be sound is not looked through again, whatever readers say: everything that is
 /// to be written waits for that.
 const CHECK_AGAIN_MS: u64 = 10 * 60 * 1000;
-
-/// Bytes of what is read from a damaged file that are written in one go.
-const SALVAGE_BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// What an operator chooses.
 #[derive(Debug, Clone, Copy)]
@@ -159,7 +156,7 @@ impl Hours {
         let salvaged = self
             .folder
             .unlink(&unfinished)
-            .map_err(TableOrIo::Io)
+            .map_err(SalvageError::Io)
             .and_then(|()| salvage_into(&path, &unfinished));
         let salvaged = match salvaged {
             Ok(salvaged) => salvaged,
@@ -246,30 +243,11 @@ impl Backend for Hours {
     }
 }
 
-fn salvage_into(path: &Path, unfinished: &Path) -> Result<salvage::Salvaged, TableOrIo> {
+fn salvage_into(path: &Path, unfinished: &Path) -> Result<salvage::Salvaged, SalvageError> {
     let mut table = Table::open(unfinished)?;
-    let (mut batch, mut bytes) = (Vec::new(), 0);
-    let salvaged = salvage::read(path, |entry| {
-        bytes += entry.payload.len() + size_of::<Entry>();
-        batch.push(entry);
-        if bytes >= SALVAGE_BATCH_BYTES {
-            table.insert(&batch)?;
-            (batch, bytes) = (Vec::new(), 0);
-        }
-        Ok::<_, TableOrIo>(())
-    })?;
-    table.insert(&batch)?;
+    let salvaged = salvage::into_table(path, None, &mut table)?;
     table.checkpoint()?;
     Ok(salvaged)
-}
-
-/// Why a damaged file could not be read or its records not be written.
-#[derive(Debug, thiserror::Error)]
-enum TableOrIo {
-    #[error(transparent)]
-    Table(#[from] TableError),
-    #[error(transparent)]
-    Io(#[from] io::Error),
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "what `map_err` takes")]

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use replay::{RecordId, RecordKind};
 
 use super::backend::Entry;
-use super::table::{PAGE_BYTES, checksum};
+use super::table::{PAGE_BYTES, Table, TableError, checksum};
 
 /// The first byte of a page with rows of a table.
 const LEAF: u8 = 13;
@@ -32,6 +32,8 @@ const LOCAL_MIN: usize = (PAGE_BYTES - 12) * 32 / 255 - 23;
 const CONTINUATION: usize = PAGE_BYTES - 4;
 /// The largest row that is believed. Longer ones are damage.
 const ROW_BYTES_MAX: usize = 1 << 30;
+/// Bytes of what is read that are written in one go.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// What came of it.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +44,37 @@ pub struct Salvaged {
     pub lost: usize,
 }
 
+/// Why what can be read of a damaged file was not written to another.
+#[derive(Debug, thiserror::Error)]
+pub enum SalvageError {
+    /// The other one cannot be written.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The damaged one cannot be read at all.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Writes every whole record of the file at `path` to `table`. `only` is the room that all of them are of, if it is
+/// known to be one. Nobody may have the file open to write.
+///
+/// # Errors
+/// [`SalvageError`]
+pub fn into_table(path: &Path, only: Option<Arc<str>>, table: &mut Table) -> Result<Salvaged, SalvageError> {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    let salvaged = read_of(path, only, |entry| {
+        bytes += entry.payload.len() + size_of::<Entry>();
+        batch.push(entry);
+        if bytes >= BATCH_BYTES {
+            table.insert(&batch)?;
+            (batch, bytes) = (Vec::new(), 0);
+        }
+        Ok::<_, SalvageError>(())
+    })?;
+    table.insert(&batch)?;
+    Ok(salvaged)
+}
+
 /// Hands every whole record of the file at `path` to `take`, in about the order in which they were written. Nobody
 /// may have the file open to write.
 ///
@@ -49,13 +82,21 @@ pub struct Salvaged {
 /// The file cannot be read at all, or what `take` returns.
 pub fn read<E: From<io::Error>>(
     path: &Path,
+    take: impl FnMut(Entry) -> Result<(), E>,
+) -> Result<Salvaged, E> {
+    read_of(path, None, take)
+}
+
+fn read_of<E: From<io::Error>>(
+    path: &Path,
+    only: Option<Arc<str>>,
     mut take: impl FnMut(Entry) -> Result<(), E>,
 ) -> Result<Salvaged, E> {
     let pages = Pages::open(path)?;
-    let mut rooms: HashMap<i64, Arc<str>> = HashMap::new();
+    let mut rooms = Rooms { by_number: HashMap::new(), only };
     pages.each_row(|row, _| {
         if let Some((number, name)) = row.as_room() {
-            rooms.insert(number, name);
+            rooms.by_number.insert(number, name);
         }
         Ok::<_, E>(())
     })?;
@@ -76,6 +117,19 @@ pub fn read<E: From<io::Error>>(
         }
     })?;
     Ok(salvaged)
+}
+
+/// What the rooms of a file are called.
+struct Rooms {
+    by_number: HashMap<i64, Arc<str>>,
+    /// The only one that there is, which then needs no row that says so: checksums are of the id too.
+    only: Option<Arc<str>>,
+}
+
+impl Rooms {
+    fn name(&self, number: i64) -> Option<Arc<str>> {
+        self.only.as_ref().or_else(|| self.by_number.get(&number)).cloned()
+    }
 }
 
 /// A file's pages, the log's instead of those that it replaces.
@@ -232,7 +286,7 @@ impl<'a> Row<'a> {
     }
 
     /// The record, if it is whole.
-    fn as_record(&self, rooms: &HashMap<i64, Arc<str>>, pages: &Pages) -> Option<Entry> {
+    fn as_record(&self, rooms: &Rooms, pages: &Pages) -> Option<Entry> {
         let (mut at, mut numbers) = (self.body_at, [0; 5]);
         for (number, column) in numbers.iter_mut().zip(&self.columns[1..]) {
             *number = integer(self.local, &mut at, *column)?;
@@ -240,7 +294,7 @@ impl<'a> Row<'a> {
         let [room, ms, seq, kind, expected] = numbers;
         let payload = self.columns[6].checked_sub(12).filter(|rest| rest % 2 == 0)? / 2;
         let payload = usize::try_from(payload).ok().filter(|payload| at + payload == self.length)?;
-        let room = rooms.get(&room)?.clone();
+        let room = rooms.name(room)?;
         let id = RecordId { ms: ms.cast_unsigned(), seq: u32::try_from(seq).ok()? };
         let kind = RecordKind::from_number(u8::try_from(kind).ok()?)?;
         let payload = self.payload(at, payload, pages)?;

@@ -8,6 +8,7 @@ mod page;
 mod rows;
 mod seal;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ const ROOMS_KNOWN: usize = 4_096;
 pub struct Table {
     connection: Connection,
     numbers: HashMap<Arc<str>, i64>,
+    /// A row that the index names was not found for the file's structure.
+    is_broken: Cell<bool>,
 }
 
 /// Why a table cannot be used.
@@ -60,6 +63,11 @@ pub enum TableError {
 }
 
 impl TableError {
+    /// That a file is damaged, found out without SQLite.
+    pub fn damage(what: &str) -> Self {
+        corrupt(what.into())
+    }
+
     /// Whether the file's content is at fault, and not the disk, the folder or another program.
     pub fn is_damage(&self) -> bool {
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
@@ -67,8 +75,12 @@ impl TableError {
             Self::TooNew { .. } => false,
             Self::Sqlite(error) => {
                 use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
-                // The others are values that are not what was written there.
+                // What we ask never changes: a file that cannot be asked it has lost its tables' names, or the number
+                // of its format. The others are values that are not what was written there.
                 matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+                    || error
+                        .sqlite_error()
+                        .is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_ERROR)
                     || matches!(
                         error,
                         FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..)
@@ -103,7 +115,7 @@ impl Table {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
         migrate(&mut connection)?;
-        let table = Self { connection, numbers: HashMap::new() };
+        let table = Self { connection, numbers: HashMap::new(), is_broken: Cell::new(false) };
         check_ends(&table.connection)?;
         table.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
         Ok(table)
@@ -121,7 +133,7 @@ impl Table {
         // By the time it is closed, another file may have the name.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         check_format(&connection)?;
-        Ok(Self { connection, numbers: HashMap::new() })
+        Ok(Self { connection, numbers: HashMap::new(), is_broken: Cell::new(false) })
     }
 
     /// Writes all of `entries`, or none. On return they are on the disk. One whose room and id are there already is
@@ -259,6 +271,19 @@ impl Table {
         Ok(self.number(room)?.is_some())
     }
 
+    /// Checks that the room has, or had, records here.
+    ///
+    /// # Errors
+    /// [`TableError`], damage too if it has not.
+    pub fn check_room(&self, room: &str) -> Result<(), TableError> {
+        if self.knows(room)? { Ok(()) } else { Err(TableError::damage("its room is not in it")) }
+    }
+
+    /// Whether records were left out, or told to be damaged, that may be whole and are only not found.
+    pub fn is_broken(&self) -> bool {
+        self.is_broken.get()
+    }
+
     /// Moves the log's content into the file, which then is all that there is.
     ///
     /// # Errors
@@ -321,8 +346,17 @@ impl Table {
             .query_row([row], |row| Ok(read_record(room, row)?.filter(|_| row.get(6) == Ok(number))))
             .optional();
         match read.map_err(TableError::from) {
-            Ok(record) => Ok(record.flatten().filter(|record| record.id == id)),
-            Err(error) if error.is_damage() => Ok(None),
+            Ok(found) => {
+                // Nothing there, or something whole that is another record: the index, or the way to the row, is wrong.
+                if found.as_ref().is_none_or(|found| found.as_ref().is_some_and(|record| record.id != id)) {
+                    self.is_broken.set(true);
+                }
+                Ok(found.flatten().filter(|record| record.id == id))
+            }
+            Err(error) if error.is_damage() => {
+                self.is_broken.set(true);
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

@@ -215,7 +215,8 @@ impl Backend for SpoolBackend {
     }
 
     fn losses(&self) -> u64 {
-        self.losses
+        // What Redis has lost may be what rooms refer to, for longer than it is kept here.
+        self.losses + self.status.setbacks()
     }
 
     fn tend(&mut self, now_ms: u64) {

@@ -30,6 +30,8 @@ pub struct RedisHealth {
     pub spool_bytes: u64,
     /// Records that it will never get.
     pub dropped: u64,
+    /// How often it was found without records that it had had.
+    pub setbacks: u64,
 }
 
 /// Why a record does not get to Redis.
@@ -98,6 +100,7 @@ pub(super) struct Status {
     pub(super) spooled: Counter,
     pub(super) retried: Counter,
     pub(super) reconnects: Counter,
+    setbacks: Counter,
     dropped: Family<Reason, Counter>,
     connected: Gauge,
     waiting: Gauge,
@@ -124,6 +127,7 @@ impl Status {
             spooled: Counter::default(),
             retried: Counter::default(),
             reconnects: Counter::default(),
+            setbacks: Counter::default(),
             dropped: Family::default(),
             connected: Gauge::default(),
             waiting: Gauge::default(),
@@ -132,6 +136,11 @@ impl Status {
         registry.register("redis_spooled_records", "Records kept on disk for Redis", status.spooled.clone());
         registry.register("redis_retries", "Attempts that came to nothing", status.retried.clone());
         registry.register("redis_reconnects", "Connections to Redis that came up", status.reconnects.clone());
+        registry.register(
+            "redis_setbacks",
+            "Times that Redis was found without records that it had had",
+            status.setbacks.clone(),
+        );
         registry.register(
             "redis_dropped_records",
             "Records that Redis will never get",
@@ -144,6 +153,20 @@ impl Status {
             status.waiting.clone(),
         );
         status
+    }
+
+    /// Redis does not have any more what it had.
+    pub(super) fn note_setback(&self) {
+        self.setbacks.inc();
+        tracing::error!(
+            kept_s = super::KEPT_AFTER_SHIPPING.as_secs(),
+            "Redis has lost records that it had taken; those that were kept here are sent again"
+        );
+    }
+
+    /// How often that has happened.
+    pub(super) fn setbacks(&self) -> u64 {
+        self.setbacks.get()
     }
 
     pub(super) fn count_dropped(&self, why: Dropped, count: u64) {
@@ -212,6 +235,7 @@ impl Status {
             waiting_changes: self.waiting_changes.load(Ordering::Relaxed),
             spool_bytes: self.spool_bytes.load(Ordering::Relaxed),
             dropped: self.dropped(),
+            setbacks: self.setbacks(),
         }
     }
 

@@ -58,9 +58,19 @@ type StreamName = (Arc<str>, u64);
 #[derive(Debug)]
 pub(super) struct Streams {
     ttl: Duration,
-    last: HashMap<StreamName, RecordId>,
+    last: HashMap<StreamName, Last>,
+    /// It is known of this connection that Redis has lost something.
+    has_lost: bool,
     /// Rows and poses that were never sent before are beyond these.
     tried: Tried,
+}
+
+/// The last record of a stream.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    id: RecordId,
+    /// It was so on an earlier connection, and is to be looked up.
+    is_of_before: bool,
 }
 
 /// How far sending has ever come, whether or not an answer came back.
@@ -79,12 +89,15 @@ struct Group<'a> {
 impl Streams {
     /// `first_row` is the last one that an earlier process may have sent.
     pub(super) fn new(ttl: Duration, first_row: i64) -> Self {
-        Self { ttl, last: HashMap::new(), tried: Tried { row: first_row, pose: 0 } }
+        Self { ttl, last: HashMap::new(), has_lost: false, tried: Tried { row: first_row, pose: 0 } }
     }
 
     /// Whatever was known may be otherwise: it is looked up again.
     pub(super) fn forget(&mut self) {
-        self.last.clear();
+        self.has_lost = false;
+        for last in self.last.values_mut() {
+            last.is_of_before = true;
+        }
     }
 
     /// The spool is another one: what it has up to that row may have been sent before.
@@ -101,12 +114,12 @@ impl Streams {
         status: &Status,
     ) -> Result<u64, ShipError> {
         let groups = group(batch);
-        self.look_up(link, &groups).await?;
+        self.look_up(link, &groups, status).await?;
         let mut sent = 0;
         for groups in groups.chunks(COMMANDS_MAX) {
             let mut commands = Vec::new();
             for group in groups {
-                let last = self.last.get(&group.name).copied().unwrap_or_default();
+                let last = self.last.get(&group.name).map(|last| last.id).unwrap_or_default();
                 let missing = self.missing(group, last, status);
                 if let Some(item) = missing.last() {
                     sent += missing.len() as u64;
@@ -118,7 +131,7 @@ impl Streams {
             self.tried.pose = self.tried.pose.max(batch.last_pose());
             for (name, newest, trimmed) in try_join_all(commands).await? {
                 status.count_dropped(Dropped::StreamFull, trimmed);
-                self.last.insert(name, newest);
+                self.last.insert(name, Last { id: newest, is_of_before: false });
             }
         }
         Ok(sent)
@@ -176,16 +189,23 @@ impl Streams {
     }
 
     /// Finds out how far those streams reach that are not known yet, and lists their rooms.
-    async fn look_up(&mut self, link: &Link, groups: &[Group<'_>]) -> Result<(), ShipError> {
+    async fn look_up(&mut self, link: &Link, groups: &[Group<'_>], status: &Status) -> Result<(), ShipError> {
         if self.last.len() >= STREAMS_KNOWN {
-            self.forget();
+            // With so many, those that come again until the next connection are enough to find a loss by.
+            self.last.clear();
         }
-        let unknown: Vec<&StreamName> =
-            groups.iter().map(|group| &group.name).filter(|name| !self.last.contains_key(*name)).collect();
+        let is_unknown = |name: &&StreamName| self.last.get(*name).is_none_or(|last| last.is_of_before);
+        let unknown: Vec<&StreamName> = groups.iter().map(|group| &group.name).filter(is_unknown).collect();
         for names in unknown.chunks(COMMANDS_MAX) {
             let ids = try_join_all(names.iter().map(|name| last_id(link.clone(), name))).await?;
             for (name, id) in names.iter().zip(ids) {
-                self.last.insert((*name).clone(), id);
+                let before = self.last.insert((*name).clone(), Last { id, is_of_before: false });
+                // Its last record was one that it does not have any more. Perhaps the spool still has all that is
+                // missing, perhaps not.
+                if before.is_some_and(|before| id < before.id) && !self.has_lost {
+                    self.has_lost = true;
+                    status.note_setback();
+                }
             }
             let mut listing = redis::cmd("ZADD");
             listing.arg(RECORDED);

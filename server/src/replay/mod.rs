@@ -2,6 +2,7 @@
 
 pub mod both;
 pub mod command;
+mod mend;
 pub mod playback;
 pub mod query;
 pub mod readers;

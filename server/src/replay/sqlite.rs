@@ -7,10 +7,12 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus_client::registry::Registry;
 use replay::{RecordId, StoredRecord};
 use sha2::{Digest as _, Sha256};
 use tracing::warn;
 
+use super::mend::Mender;
 use super::recordings::{ReadError, Recordings, Span, merged};
 use crate::journal::folder::{Folder, Hour};
 use crate::journal::table::{PageEnd, Table, TableError};
@@ -20,6 +22,9 @@ const OPEN_MAX: usize = 16;
 
 /// The folder of imported recordings, in that of the hours.
 const IMPORTS: &str = "imports";
+
+/// How often an import is read that is another one each time.
+const IMPORT_TRIES: usize = 3;
 
 /// Where the imported recording of a room is, or would be: a file of records with this room alone. Put together under
 /// another name and then renamed, it is there whole or not at all.
@@ -42,6 +47,7 @@ pub struct SqliteRecordings {
     folder: Arc<Folder>,
     /// The most recently used last.
     idle: Mutex<Vec<Open>>,
+    mender: Mender,
 }
 
 #[derive(Debug)]
@@ -53,17 +59,22 @@ struct Open {
 }
 
 /// Device and inode.
-type FileId = (u64, u64);
+pub(super) type FileId = (u64, u64);
 
 impl SqliteRecordings {
     /// What is in `folder`, beside a journal that writes there.
     pub fn new(folder: Arc<Folder>) -> Self {
-        Self { folder, idle: Mutex::default() }
+        Self { folder, idle: Mutex::default(), mender: Mender::default() }
     }
 
     /// What is in `data_dir`, whether a server writes there or not.
     pub fn in_data_dir(data_dir: &Path) -> Self {
         Self::new(Arc::new(Folder::in_data_dir(data_dir)))
+    }
+
+    /// Tells `/metrics` what becomes of damaged imports.
+    pub fn register(&self, registry: &mut Registry) {
+        self.mender.register(registry);
     }
 
     /// Does `work` on the file at `path`; `None` if there is none.
@@ -105,6 +116,13 @@ impl SqliteRecordings {
         hour: Hour,
         work: impl FnOnce(&Table) -> Result<T, TableError>,
     ) -> Result<Option<T>, ReadError> {
+        let work = |table: &Table| {
+            let done = work(table);
+            if table.is_broken() {
+                self.folder.report_damage(hour);
+            }
+            done
+        };
         match self.with_file(&self.folder.file(hour), work) {
             Err(error) if error.is_damage() => {
                 warn!(%error, file = %self.folder.file(hour).display(), "an hour of replay cannot be read");
@@ -115,12 +133,58 @@ impl SqliteRecordings {
         }
     }
 
+    /// The same for an import. One that is damaged is put together anew first; if that is not possible, it counts as
+    /// absent.
     fn with_import<T>(
         &self,
         room: &str,
-        work: impl FnOnce(&Table) -> Result<T, TableError>,
+        mut work: impl FnMut(&Table) -> Result<T, TableError>,
     ) -> Result<Option<T>, ReadError> {
-        self.with_file(&import_in(self.folder.path(), room), work).map_err(read_error)
+        let path = import_in(self.folder.path(), room);
+        let mut work = |table: &Table| {
+            table.check_room(room)?;
+            let done = work(table)?;
+            match table.is_broken() {
+                true => Err(TableError::damage("records cannot be found")),
+                false => Ok(done),
+            }
+        };
+        for _ in 0..IMPORT_TRIES {
+            let Some(file) = file_id(&path) else { return Ok(None) };
+            match self.with_file(&path, &mut work) {
+                Err(error) if error.is_damage() || matches!(error, TableError::TooNew { .. }) => {
+                    if !self.mender.mend(&path, file, room, &error) {
+                        return Ok(None);
+                    }
+                }
+                result => return result.map_err(read_error),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The room's records in its import.
+    fn page_of_import(
+        &self,
+        room: &str,
+        from: RecordId,
+        until_ms: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<StoredRecord>, ReadError> {
+        let mut part = Vec::new();
+        // What comes before the damage stays if the rest cannot be saved.
+        self.with_import(room, |table| {
+            let page = table.page(room, from, until_ms, bytes_max)?;
+            if page.damaged > 0 {
+                warn!(records = page.damaged, room, "records of an import are damaged");
+            }
+            part = page.records;
+            match page.end {
+                PageEnd::Damage => Err(TableError::damage("a part of it cannot be found")),
+                PageEnd::Last | PageEnd::Full => Ok(()),
+            }
+        })?;
+        Ok(part)
     }
 
     /// The hours that are there. Those of which the files have gone are closed.
@@ -192,8 +256,7 @@ impl Recordings for SqliteRecordings {
         until_ms: u64,
         bytes_max: usize,
     ) -> Result<Vec<StoredRecord>, ReadError> {
-        let imported = self.with_import(room, |table| table.page(room, from, until_ms, bytes_max))?;
-        let imported = imported.map(|page| page.records).unwrap_or_default();
+        let imported = self.page_of_import(room, from, until_ms, bytes_max)?;
         let recorded = self.page_of_hours(room, from, until_ms, bytes_max)?;
         Ok(merged(imported, recorded))
     }
@@ -210,7 +273,7 @@ impl Recordings for SqliteRecordings {
     }
 }
 
-fn file_id(path: &Path) -> Option<FileId> {
+pub(super) fn file_id(path: &Path) -> Option<FileId> {
     fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok()
 }
 

@@ -203,19 +203,23 @@ pub fn import(
 }
 
 /// A name is on the disk when its folder is.
-fn sync_folder(of: &Path) -> io::Result<()> {
+pub(super) fn sync_folder(of: &Path) -> io::Result<()> {
     of.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
 }
 
 /// A file that is being written, and goes away unless it is renamed.
-struct Begun(PathBuf);
+pub(super) struct Begun(PathBuf);
 
 impl Begun {
     /// Has a name that nobody takes for a whole file, and no other process has.
-    fn beside(path: &Path) -> Self {
+    pub(super) fn beside(path: &Path) -> Self {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.begun", std::process::id()));
         Self(path.with_file_name(name))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
     }
 }
 

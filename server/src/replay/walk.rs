@@ -1,5 +1,6 @@
 //! One reading of a recording, from a beginning to an end, in steps.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::vec;
 
@@ -20,6 +21,14 @@ pub const STEP_BYTES: usize = 64 * 1024;
 /// the journal. A reading that ends for its limit ends there at the latest, so that whoever reads on from its end
 /// misses nothing.
 pub const SETTLED_AFTER_MS: u64 = 5_000;
+
+/// What happened later from now than this did not happen here, so nothing comes in before it any more: an import may
+/// have any dates. In between lie clocks that were set back, and what is written down while it is read.
+pub const SETTLED_AHEAD_MS: u64 = 5_000;
+
+/// Bytes of text, and of records, that are gone through before it is known whether they may be told. Full: the reading
+/// ends before them, as it would for its limit.
+pub const OPEN_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// How events become text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +56,9 @@ pub struct Walk {
     room: Arc<str>,
     form: Form,
     bytes_max: usize,
-    settled_ms: u64,
+    /// Times at which something may come in later, after it was read. None for a reading without a limit, which goes
+    /// to the end in any case.
+    open_ms: Range<u64>,
     left: Option<u64>,
     after: Cursor,
     /// What was told last.
@@ -69,6 +80,15 @@ enum Next {
     /// A page was read. It is a good time for a pause.
     Page,
     End,
+}
+
+/// From where on something may come in between later.
+struct Open {
+    /// How long the text was.
+    length: usize,
+    cursor: Cursor,
+    /// Pages that may be read yet before this reading ends here.
+    pages_left: usize,
 }
 
 impl Walk {
@@ -107,7 +127,12 @@ impl Walk {
             room,
             form,
             bytes_max,
-            settled_ms: if has_limit { now_ms.saturating_sub(SETTLED_AFTER_MS) } else { u64::MAX },
+            open_ms: match has_limit {
+                true => {
+                    (now_ms + 1).saturating_sub(SETTLED_AFTER_MS)..now_ms.saturating_add(SETTLED_AHEAD_MS)
+                }
+                false => 0..0,
+            },
             left: query.limit,
             after,
             cursor: after.max(Cursor { at_ms: query.from_ms, seen: 0 }),
@@ -128,32 +153,44 @@ impl Walk {
     /// [`ReadError`]. What was written to `out` is right, and goes as far as [`cursor`](Self::cursor).
     pub fn step(&mut self, out: &mut Vec<u8>) -> Result<Progress, ReadError> {
         let begin = out.len();
-        // From where on something may come in between later: the length of `out`, the cursor.
-        let mut settled: Option<(usize, Cursor)> = None;
+        let mut open: Option<Open> = None;
         loop {
-            if settled.is_none() && out.len() - begin >= STEP_BYTES {
+            if open.is_none() && out.len() - begin >= STEP_BYTES {
                 return Ok(Progress::More);
             }
             let moment = match self.advance()? {
                 Next::Moment(moment) => moment,
-                Next::Page if settled.is_none() => return Ok(Progress::More),
-                Next::Page => continue,
+                Next::Page => match &mut open {
+                    None => return Ok(Progress::More),
+                    Some(Open { pages_left: 0, .. }) => return Ok(self.cut(out, open)),
+                    Some(open) => {
+                        open.pages_left -= 1;
+                        continue;
+                    }
+                },
                 Next::End => return Ok(Progress::Whole),
             };
             let Some(seen) = self.place(&moment) else { continue };
-            if settled.is_none() && moment.at_ms > self.settled_ms {
-                settled = Some((out.len(), self.cursor));
+            if open.is_none() && self.open_ms.contains(&moment.at_ms) {
+                let pages_left = OPEN_BYTES_MAX / PAGE_BYTES;
+                open = Some(Open { length: out.len(), cursor: self.cursor, pages_left });
             }
-            if self.left == Some(0) || out.len() >= self.bytes_max {
-                if let Some((length, cursor)) = settled {
-                    out.truncate(length);
-                    self.cursor = cursor;
-                }
-                return Ok(Progress::Cut(self.cursor));
+            let is_too_much = open.as_ref().is_some_and(|open| out.len() - open.length >= OPEN_BYTES_MAX);
+            if self.left == Some(0) || out.len() >= self.bytes_max || is_too_much {
+                return Ok(self.cut(out, open));
             }
             self.tell(&moment, out);
             self.cursor = seen;
         }
+    }
+
+    /// Ends here, or where it came upon what is not settled.
+    fn cut(&mut self, out: &mut Vec<u8>, open: Option<Open>) -> Progress {
+        if let Some(Open { length, cursor, .. }) = open {
+            out.truncate(length);
+            self.cursor = cursor;
+        }
+        Progress::Cut(self.cursor)
     }
 
     /// What has been told so far is what comes before this.

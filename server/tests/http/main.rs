@@ -174,7 +174,7 @@ async fn health_tells_that_redis_is_away() {
     let redis = &health["storage"]["redis"];
     assert_eq!(redis["status"], "degraded");
     assert!(redis["awaySince"].is_u64() && redis["lastError"].is_string(), "{redis}");
-    for count in ["waitingRecords", "waitingChanges", "dropped"] {
+    for count in ["waitingRecords", "waitingChanges", "dropped", "setbacks"] {
         assert_eq!(redis[count], 0, "{count}");
     }
     let metrics = site.fetch("/metrics").await;

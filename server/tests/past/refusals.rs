@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use engine::RoomRequest;
 use serde_json::{Value, json};
+use server::passwords::MAX_WRONG_OF_USER;
 use server::replay::playback::MAX_PLAYBACKS;
 
 use crate::A_MOMENT;
@@ -81,6 +82,26 @@ async fn the_rooms_password_is_wanted_for_its_past_too() {
     for (password, expected) in [("Sesame", "wrong_password"), ("sesame", "ok")] {
         let payload = json!({ "roomId": ROOM, "password": password, "replay": { "from": 5 } });
         assert_eq!(code(&mut client, "join-room", payload).await, expected);
+    }
+    client.disconnect();
+    pass(A_MOMENT).await;
+    assert_eq!((world.playbacks.count(), world.engine.private_room_count()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_so_many_wrong_passwords_one_waits() {
+    let mut world = World::new(Script::eventful().records());
+    let request = RoomRequest { password: Some("sesame".into()), ..RoomRequest::default() };
+    world.engine.create_room(ROOM, &request).await.unwrap();
+    let mut client = world.connect();
+    let with = |password: &str| json!({ "roomId": ROOM, "password": password });
+    let past = |password: &str| json!({ "roomId": ROOM, "password": password, "replay": { "from": 5 } });
+    for try_of in 0..MAX_WRONG_OF_USER {
+        let payload = if try_of % 2 == 0 { with("guess") } else { past("guess") };
+        assert_eq!(code(&mut client, "join-room", payload).await, "wrong_password");
+    }
+    for payload in [with("guess"), with("sesame"), past("sesame")] {
+        assert_eq!(code(&mut client, "join-room", payload).await, "rate_limited");
     }
     client.disconnect();
     pass(A_MOMENT).await;

@@ -1,6 +1,6 @@
 //! Redis away, in every way that it can be.
 
-use replay::RecordKind::{Event, Keyframe, Poses};
+use replay::RecordKind::{Event, Keyframe, KeyframeUnchanged, Poses};
 use server::journal::backend::Backend as _;
 use server::journal::table::Table;
 use server::redis::{KEPT_AFTER_SHIPPING, SPOOL};
@@ -73,7 +73,7 @@ async fn killed_in_the_middle_of_writing() {
     site.check(|room| Some(ids_in(&server, room))).await;
     let count: usize = server.command(&["HLEN", &server::redis::RoomKeys::of("a").objects()]);
     assert_eq!(count, 6);
-    assert_eq!(site.health().dropped, 0);
+    assert_eq!((site.health().dropped, site.health().setbacks), (0, 0));
 }
 
 #[tokio::test]
@@ -148,6 +148,27 @@ async fn emptied_by_somebody_else() {
     .await;
     site.settled().await;
     site.check(|room| Some(ids_in(&server, room))).await;
+}
+
+#[tokio::test]
+async fn emptied_of_more_than_is_kept_here() {
+    let server = RedisServer::start(&[]);
+    let mut site = Site::start(&server.url()).await;
+    let kept_ms = KEPT_AFTER_SHIPPING.as_millis() as u64;
+    for setbacks in 0..3 {
+        for room in ["a", "b"] {
+            site.write(room, &[Keyframe, Event, KeyframeUnchanged]);
+        }
+        site.settled().await;
+        assert_eq!((site.backend.losses(), site.health().setbacks), (setbacks, setbacks));
+        site.backend.tend(now_ms());
+        site.backend.tend(now_ms() + 2 * kept_ms);
+        server.command::<()>(&["FLUSHALL"]);
+        // Only then do rooms write down again what later records refer to.
+        let is_found = || site.backend.losses() > setbacks;
+        until(|| "it is found out that the keyframes are gone".to_owned(), is_found).await;
+        assert_eq!(ids_in(&server, "a").len(), 0, "there was nothing left to be sent again");
+    }
 }
 
 #[tokio::test]

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use replay::RecordId;
 use serde_json::{Value, json};
 use server::journal::folder::{Folder, Hour};
+use server::passwords::{MAX_WRONG_OF_USER, TRIES_WINDOW};
 use tempfile::tempdir;
 
 use crate::naive::{Wish, told};
@@ -249,4 +250,22 @@ async fn a_room_with_a_password_is_read_by_who_knows_it() {
     }
     let head = rig.open(Method::HEAD, "hall/replay", "*/*").await;
     assert_eq!(head.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn after_so_many_wrong_passwords_one_waits() {
+    let directory = tempdir().unwrap();
+    let rig = Rig::over_files(directory.path());
+    let request = engine::RoomRequest { password: Some("sesame".into()), ..Default::default() };
+    rig.engine.create_room("hall", &request).await.unwrap();
+    for _ in 0..MAX_WRONG_OF_USER {
+        rig.open_with(b"guess", "hall/replay", "*/*").await.check_error(403, "Wrong password");
+    }
+    let refused = rig.open_with(b"sesame", "hall/replay", "*/*").await;
+    let wait_s: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=TRIES_WINDOW.as_secs() + 1).contains(&wait_s), "{wait_s}");
+    refused.check_error(429, &format!("Too many wrong passwords, try again in {wait_s} s"));
+    // What is known without a password is told all the same.
+    assert_eq!(rig.array("hall/replay").await.status, StatusCode::FORBIDDEN);
+    rig.array("elsewhere/replay").await.check_error(404, "Room not found");
 }

@@ -3,12 +3,21 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::sync::Arc;
 
+use replay::StoredRecord;
+use serde_json::Value;
+use server::replay::query::Query;
+use server::replay::sqlite::SqliteRecordings;
+use server::replay::walk::{Form, Progress, STEP_BYTES, Walk};
 use tempfile::{TempDir, tempdir};
 
 use crate::naive::{Wish, told};
 use crate::rig::Rig;
 use crate::room::{Room, START_MS, write};
+
+/// The year 2100.
+const FUTURE_MS: u64 = 4_102_444_800_000;
 
 /// Runs `copresence replay …` on a data directory.
 fn replay(data_dir: &Path, arguments: &[&str]) -> Output {
@@ -130,4 +139,54 @@ fn what_does_not_work_is_said_and_leaves_nothing_behind() {
     fails(data, &["import", "--room", "", path], 1, "no room can have the id");
     assert_eq!(files(&imports), 0);
     succeeds(data, &["import", path], "imported ");
+}
+
+/// A directory into which the recording of a room called hall was imported.
+pub(crate) fn imported(records: &[StoredRecord]) -> TempDir {
+    let (there, here) = (tempdir().unwrap(), tempdir().unwrap());
+    write(there.path(), "hall", records);
+    let file = there.path().join("hall.rec");
+    let path = file.to_str().unwrap();
+    succeeds(there.path(), &["export", "--room", "hall", path], "exported ");
+    succeeds(here.path(), &["import", path], "imported ");
+    here
+}
+
+#[tokio::test]
+async fn what_is_dated_in_the_future_is_told_page_by_page() {
+    let mut room = Room::open(4, FUTURE_MS);
+    room.live(30);
+    let directory = imported(&room.records);
+    let rig = Rig::over_files(directory.path());
+    let expected = told(&room.records, &Wish::default());
+    let (mut items, mut cursor) = (Vec::new(), String::new());
+    for _ in 0..=expected.len() / 50 {
+        let page = rig.array(&format!("hall/replay?limit=50&cursor={cursor}")).await;
+        items.extend(page.items());
+        cursor = page.header("x-next-cursor").unwrap_or_default().to_owned();
+    }
+    let expected: Vec<Value> = expected.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((items, cursor.as_str()), (expected, ""));
+}
+
+#[test]
+fn what_is_dated_in_the_future_is_read_a_piece_at_a_time() {
+    let mut room = Room::open(5, FUTURE_MS);
+    room.live(120);
+    let directory = imported(&room.records);
+    let recordings = Arc::new(SqliteRecordings::in_data_dir(directory.path()));
+    let query = Query { limit: Some(u64::MAX), ..Query::default() };
+    let begun = Walk::begin(recordings, "hall".into(), &query, Form::Lines, usize::MAX, START_MS);
+    let (mut walk, mut lines) = (begun.unwrap().unwrap(), Vec::new());
+    loop {
+        let mut text = Vec::new();
+        let progress = walk.step(&mut text).unwrap();
+        assert!(text.len() < STEP_BYTES + 1_024, "{} bytes at once", text.len());
+        lines.extend(String::from_utf8(text).unwrap().lines().map(str::to_owned));
+        if progress != Progress::More {
+            assert_eq!(progress, Progress::Whole);
+            break;
+        }
+    }
+    assert!(lines == told(&room.records, &Wish::default()));
 }

@@ -45,12 +45,17 @@ struct Reading {
     walk: Walk,
 }
 
-/// Tells what happened in a room. `segment` is its id as it stands in the path.
-pub(super) async fn answer(parts: &ApiParts, segment: &str, uri: &Uri, headers: &HeaderMap) -> Reply {
+/// Tells `user` what happened in a room. `segment` is its id as it stands in the path.
+pub(super) async fn answer(
+    parts: &ApiParts,
+    user: &str,
+    segment: &str,
+    (uri, headers): (&Uri, &HeaderMap),
+) -> Reply {
     let room = percent_decode_str(segment).decode_utf8_lossy();
     let form = if wants_lines(headers) { Form::Lines } else { Form::Items };
     let query = parameters::parse(uri.query().unwrap_or_default(), form)?;
-    check_password(parts, &room, headers)?;
+    check_password(parts, user, &room, headers)?;
     let counts = &parts.replays.counts;
     let Some(place) = parts.replays.readers.try_place() else {
         counts.refused.inc();
@@ -71,18 +76,20 @@ pub(super) async fn answer(parts: &ApiParts, segment: &str, uri: &Uri, headers: 
 
 /// Whoever may not join the room may not read what happens in it either. Of a room that is gone nobody knows the
 /// password any more.
-fn check_password(parts: &ApiParts, room: &str, headers: &HeaderMap) -> Result<(), ApiError> {
+fn check_password(parts: &ApiParts, user: &str, room: &str, headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(room) = parts.engine.room(room) else { return Ok(()) };
     let given = headers.get(ROOM_PASSWORD).map(|value| percent_decode(value.as_bytes()).decode_utf8_lossy());
-    match (parts.engine.room(room), given) {
-        (Some(room), given) if !room.options.admits(given.as_deref()) => {
-            let message = match given {
-                Some(_) => "Wrong password",
-                None => "The room has a password: it goes into the header x-room-password",
-            };
-            Err(ApiError::new(StatusCode::FORBIDDEN, message))
+    let (room, now) = ((&*room.id, &room.options), parts.engine.now());
+    let message = match parts.auth.passwords().check(room, user, given.as_deref(), now) {
+        Ok(true) => return Ok(()),
+        Ok(false) if given.is_some() => "Wrong password",
+        Ok(false) => "The room has a password: it goes into the header x-room-password",
+        Err(error) => {
+            let refused = ApiError::new(StatusCode::TOO_MANY_REQUESTS, error.to_string());
+            return Err(refused.with_header(RETRY_AFTER, &error.wait_s().to_string()));
         }
-        _ => Ok(()),
-    }
+    };
+    Err(ApiError::new(StatusCode::FORBIDDEN, message))
 }
 
 /// Whether the client names NDJSON among what it takes.

@@ -1,6 +1,7 @@
 //! What happens in a playback, and when.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine::Stage;
@@ -14,7 +15,7 @@ use replay::{Action, MemberId, What, World};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::find::{Found, find};
+use super::find::{Found, Goal, find};
 use super::reader::{Reader, Source};
 use super::steps::{self, Disguise};
 use super::{MAX_EVENTS_PER_PUSH, MAX_STEP, MIN_LOOP, PlaybackMetrics, STALL, unreadable};
@@ -33,8 +34,8 @@ pub(super) struct Driver {
     part: Part,
     disguise: Disguise,
     metrics: PlaybackMetrics,
-    /// How everything stands in the room.
-    world: World,
+    /// How everything stands in the room. Shared only while a reading thread compares it with another moment.
+    world: Arc<World>,
     reader: Reader,
     clock: Clock,
     looping: bool,
@@ -86,10 +87,13 @@ impl Driver {
         disguise: Disguise,
         metrics: PlaybackMetrics,
     ) -> Result<Self, ClientError> {
-        let mut found = locate(&source, part, part.from_ms, &metrics).await.map_err(|_| unreadable())?;
+        let goal =
+            Goal { from: Arc::default(), disguise: disguise.clone(), at_ms: part.from_ms, to_ms: part.to_ms };
+        let mut found = locate(&source, goal, &metrics).await.map_err(|_| unreadable())?;
         let now = Instant::now();
         Ok(Self {
-            world: std::mem::take(&mut found.world),
+            queue: std::mem::take(&mut found.steps).into(),
+            world: Arc::new(std::mem::take(&mut found.world)),
             reader: Reader::new(source.clone(), found),
             source,
             part,
@@ -106,7 +110,6 @@ impl Driver {
             ended: false,
             end_is_known: false,
             is_behind: false,
-            queue: VecDeque::new(),
         })
     }
 
@@ -114,9 +117,9 @@ impl Driver {
         self.part
     }
 
-    /// What the viewer finds.
-    pub(super) fn opening(&self) -> Vec<Step> {
-        steps::between(&World::default(), &self.world, &self.disguise)
+    /// What the viewer finds. To be taken before anything is played.
+    pub(super) fn opening(&mut self) -> Vec<Step> {
+        std::mem::take(&mut self.queue).into()
     }
 
     /// Plays until it is dropped, or the viewer goes.
@@ -193,7 +196,7 @@ impl Driver {
         let mut events = 0;
         while events < MAX_EVENTS_PER_PUSH {
             let Some(moment) = self.reader.next(position as u64).await? else { break };
-            self.world.apply(&moment);
+            Arc::make_mut(&mut self.world).apply(&moment);
             match &moment.what {
                 What::Move { member, pose, .. } => {
                     moves.insert(*member, *pose);
@@ -297,10 +300,17 @@ impl Driver {
 
     /// Goes to another moment of the part.
     async fn seek(&mut self, time_ms: u64) -> Result<(), ReadError> {
-        let mut found = locate(&self.source, self.part, time_ms, &self.metrics).await?;
-        let world = std::mem::take(&mut found.world);
-        self.queue.extend(steps::between(&self.world, &world, &self.disguise));
-        self.world = world;
+        let goal = Goal {
+            from: self.world.clone(),
+            disguise: self.disguise.clone(),
+            at_ms: time_ms,
+            to_ms: self.part.to_ms,
+        };
+        let mut found = locate(&self.source, goal, &self.metrics).await?;
+        self.queue.extend(std::mem::take(&mut found.steps));
+        let before = std::mem::replace(&mut self.world, Arc::new(std::mem::take(&mut found.world)));
+        // To give back the memory of some thousand objects takes a while too.
+        tokio::task::spawn_blocking(move || drop(before));
         self.reader = Reader::new(self.source.clone(), found);
         self.clock.set(time_ms as f64);
         (self.ended, self.end_is_known) = (false, false);
@@ -319,15 +329,9 @@ impl Driver {
     }
 }
 
-async fn locate(
-    source: &Source,
-    part: Part,
-    at_ms: u64,
-    metrics: &PlaybackMetrics,
-) -> Result<Found, ReadError> {
+async fn locate(source: &Source, goal: Goal, metrics: &PlaybackMetrics) -> Result<Found, ReadError> {
     metrics.seeks.inc();
-    let to_ms = part.to_ms;
-    let found = source.read(move |recordings, room| find(recordings, room, at_ms, to_ms)).await;
+    let found = source.read(move |recordings, room| find(recordings, room, &goal)).await;
     if found.is_err() {
         metrics.failed_reads.inc();
     }

@@ -1,14 +1,17 @@
 //! How everything stood at some moment of a recording.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::vec::IntoIter;
 
+use engine::room::Step;
 use replay::timeline::LOOK_AHEAD_MS;
 use replay::{
     Content, Filter, Keyframe, Moment, Objects, RecordId, RecordKind, StoredRecord, Timeline, World, decode,
 };
 
 use super::READ_AHEAD_BYTES;
+use super::steps::{self, Disguise};
 use crate::replay::recordings::{ReadError, Recordings};
 
 /// Keyframes that cannot be read, before it is given up to find a good one.
@@ -28,6 +31,8 @@ const OBJECTS_PAGES_MAX: usize = 64;
 pub(super) struct Found {
     /// How everything stood.
     pub(super) world: World,
+    /// What leads there from where one came from.
+    pub(super) steps: Vec<Step>,
     /// What comes after it.
     pub(super) timeline: Timeline,
     /// What the timeline has given already.
@@ -40,17 +45,25 @@ pub(super) struct Found {
     pub(super) until_ms: u64,
 }
 
-/// How everything stood in `room` at `at_ms`, when all that happened then had happened, and how it goes on until
-/// `to_ms`. Waits for the disk.
+/// Where a search comes from and goes to.
+pub(super) struct Goal {
+    /// How everything stands so far.
+    pub(super) from: Arc<World>,
+    /// For whom the way is.
+    pub(super) disguise: Disguise,
+    /// The moment, Unix ms.
+    pub(super) at_ms: u64,
+    /// Where what is played ends, Unix ms.
+    pub(super) to_ms: u64,
+}
+
+/// How everything stood in `room` at the goal, when all that happened then had happened, the way there, and how it goes
+/// on. Waits for the disk; and to compare all objects takes long enough by itself that it is no work for a core.
 ///
 /// # Errors
 /// [`ReadError`]
-pub(super) fn find(
-    recordings: &dyn Recordings,
-    room: &str,
-    at_ms: u64,
-    to_ms: u64,
-) -> Result<Found, ReadError> {
+pub(super) fn find(recordings: &dyn Recordings, room: &str, goal: &Goal) -> Result<Found, ReadError> {
+    let Goal { at_ms, to_ms, .. } = *goal;
     let (world, next, from_ms) = match keyframe(recordings, room, at_ms)? {
         Some((id, taken_ms, keyframe)) => {
             let objects = objects(recordings, room, &keyframe, id)?;
@@ -67,6 +80,7 @@ pub(super) fn find(
     let after = Filter { from_ms: at_ms + 1, to_ms, ..Filter::default() };
     let mut found = Found {
         world,
+        steps: Vec::new(),
         timeline: Timeline::new(after),
         ready: VecDeque::new(),
         page: Vec::new().into_iter(),
@@ -75,6 +89,7 @@ pub(super) fn find(
         until_ms: to_ms.saturating_add(LOOK_AHEAD_MS),
     };
     found.go_on_to(Timeline::new(before), recordings, room)?;
+    found.steps = steps::between(&goal.from, &found.world, &goal.disguise);
     Ok(found)
 }
 

@@ -95,5 +95,7 @@ async fn play(
     }
     drop(seat);
     drop(wish.place);
+    // It holds some mebibytes in small pieces.
+    tokio::task::spawn_blocking(move || drop(driver));
     Ok(())
 }

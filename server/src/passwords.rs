@@ -1,0 +1,171 @@
+//! Who tries passwords of rooms, and how often.
+//!
+//! Passwords of rooms are short, and to check one takes next to nothing. So wrong ones are counted, for each user in
+//! each room, and, since anybody may be as many users as it likes, for each room. Who has once had it right is not
+//! shut out by what others try.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use engine::{RoomOptions, Time};
+use protocol::error::{ClientError, ErrorCode};
+
+use crate::auth::TOKEN_LIFETIME_S;
+use crate::windows::{Rule, Windows};
+
+/// Wrong passwords of one user for one room within [`TRIES_WINDOW`] of the first. Above: `rate_limited`, over HTTP 429,
+/// whether the next one is right or not.
+pub const MAX_WRONG_OF_USER: u32 = 10;
+
+/// Wrong passwords for one room, of all users together. Above: the same, for whoever has not had it right before.
+pub const MAX_WRONG_OF_ROOM: u32 = 300;
+
+/// How long wrong passwords are counted, from the first on. After that the count begins anew.
+pub const TRIES_WINDOW: Duration = Duration::from_secs(60);
+
+/// Users in rooms, and rooms, of which wrong passwords are counted, and users in rooms who have had it right. Full: the
+/// oldest of the kind are forgotten.
+pub const MAX_TRIES_KNOWN: usize = 10_000;
+
+/// The tries of late.
+#[derive(Debug)]
+pub struct Passwords(Mutex<State>);
+
+#[derive(Debug)]
+struct State {
+    by_user: Windows,
+    by_room: Windows,
+    right: Windows,
+}
+
+/// As many wrong passwords were given as may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("Too many wrong passwords, try again in {} s", self.wait_s())]
+pub struct TooManyTries {
+    /// How long until the next may be given.
+    pub wait: Duration,
+}
+
+impl TooManyTries {
+    /// How long to wait, in whole seconds.
+    pub fn wait_s(&self) -> u64 {
+        self.wait.as_secs() + 1
+    }
+}
+
+impl From<TooManyTries> for ClientError {
+    fn from(error: TooManyTries) -> Self {
+        Self::new(ErrorCode::RateLimited, error.to_string())
+    }
+}
+
+impl Default for Passwords {
+    fn default() -> Self {
+        let rule = |most, within| Windows::new(Rule { most, within, names_max: MAX_TRIES_KNOWN });
+        Self(Mutex::new(State {
+            by_user: rule(MAX_WRONG_OF_USER, TRIES_WINDOW),
+            by_room: rule(MAX_WRONG_OF_ROOM, TRIES_WINDOW),
+            right: rule(u32::MAX, Duration::from_secs(TOKEN_LIFETIME_S)),
+        }))
+    }
+}
+
+impl Passwords {
+    /// Whether `given` opens the room of that id and those options for `user`. Who gives nothing tries nothing.
+    ///
+    /// # Errors
+    /// [`TooManyTries`]; then it is not looked at.
+    pub fn check(
+        &self,
+        (room, options): (&str, &RoomOptions),
+        user: &str,
+        given: Option<&str>,
+        now: Time,
+    ) -> Result<bool, TooManyTries> {
+        if options.password.is_none() || given.is_none() {
+            return Ok(options.admits(given));
+        }
+        // No id of a room has such a character.
+        let both = format!("{room}\n{user}");
+        let mut state = self.state();
+        let is_known = state.right.knows(&both);
+        // Counted before it is known to be wrong, so that many at once are not more than one after the other.
+        state.by_user.take(&both, now).map_err(|wait| TooManyTries { wait })?;
+        if !is_known && let Err(wait) = state.by_room.take(room, now) {
+            state.by_user.give_back(&both);
+            return Err(TooManyTries { wait });
+        }
+        drop(state);
+        let is_right = options.admits(given);
+        if is_right {
+            let mut state = self.state();
+            state.by_user.give_back(&both);
+            if !is_known {
+                state.by_room.give_back(room);
+            }
+            // As often as it likes.
+            let _ = state.right.take(&both, now);
+        }
+        Ok(is_right)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that holds this lock can panic half-way through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::{RoomDefaults, RoomRequest};
+
+    use super::*;
+
+    const NOW: Time = Time::from_micros(1_000_000);
+
+    fn options(password: Option<&str>) -> RoomOptions {
+        let request = RoomRequest { password: password.map(str::to_owned), ..RoomRequest::default() };
+        RoomDefaults::default().accept(&request, [7; 16]).unwrap()
+    }
+
+    #[test]
+    fn a_user_has_so_many_tries_and_then_not_even_the_right_one_helps() {
+        let (passwords, options) = (Passwords::default(), options(Some("sesame")));
+        let check = |room, user, given, now| passwords.check((room, &options), user, given, now);
+        for _ in 0..MAX_WRONG_OF_USER {
+            assert_eq!(check("a", "eve", None, NOW), Ok(false));
+            assert_eq!(check("a", "eve", Some("Sesame"), NOW), Ok(false));
+            assert_eq!(check("b", "ada", Some("sesame"), NOW), Ok(true));
+        }
+        let later = NOW + TRIES_WINDOW / 2;
+        assert_eq!(check("a", "eve", Some("sesame"), later), Err(TooManyTries { wait: TRIES_WINDOW / 2 }));
+        assert_eq!(check("a", "eve", None, later), Ok(false));
+        assert_eq!(check("b", "eve", Some("sesame"), later), Ok(true), "another room");
+        assert_eq!(check("a", "ada", Some("sesame"), later), Ok(true), "another user");
+        assert_eq!(check("a", "eve", Some("sesame"), NOW + TRIES_WINDOW), Ok(true));
+    }
+
+    #[test]
+    fn many_users_together_have_so_many_and_who_was_in_comes_in_again() {
+        let (passwords, options) = (Passwords::default(), options(Some("sesame")));
+        let check = |user: &str, given| passwords.check(("a", &options), user, Some(given), NOW);
+        assert_eq!(check("ada", "sesame"), Ok(true));
+        for user in 0..MAX_WRONG_OF_ROOM {
+            assert_eq!(check(&user.to_string(), "guess"), Ok(false));
+        }
+        assert_eq!(check("new", "sesame"), Err(TooManyTries { wait: TRIES_WINDOW }));
+        assert_eq!(check("ada", "sesame"), Ok(true));
+        for _ in 0..MAX_WRONG_OF_USER {
+            assert_eq!(check("ada", "guess"), Ok(false));
+        }
+        assert!(check("ada", "sesame").is_err());
+    }
+
+    #[test]
+    fn where_there_is_no_password_nothing_is_counted() {
+        let (passwords, options) = (Passwords::default(), options(None));
+        for _ in 0..=MAX_WRONG_OF_ROOM {
+            assert_eq!(passwords.check(("a", &options), "ada", Some("x"), NOW), Ok(true));
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Counting what somebody does within a time.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use engine::Time;
+
+/// How much is allowed, and of how many it is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Rule {
+    /// So often within [`Rule::within`].
+    pub(crate) most: u32,
+    /// Counted from the first time on. After that the count begins anew.
+    pub(crate) within: Duration,
+    /// Whose counts there are at once. Full: the one whose count is the oldest is forgotten.
+    pub(crate) names_max: usize,
+}
+
+/// How often each of many has done something of late.
+#[derive(Debug)]
+pub(crate) struct Windows {
+    rule: Rule,
+    /// When the count began, and how far it is.
+    by_name: HashMap<String, (Time, u32)>,
+    /// The same names, in the order in which their counts began.
+    oldest: VecDeque<String>,
+}
+
+impl Windows {
+    pub(crate) fn new(rule: Rule) -> Self {
+        Self { rule, by_name: HashMap::new(), oldest: VecDeque::new() }
+    }
+
+    /// Counts one more of `name`.
+    ///
+    /// # Errors
+    /// How long it has to wait if it has come as often as it may.
+    pub(crate) fn take(&mut self, name: &str, now: Time) -> Result<(), Duration> {
+        self.forget(now);
+        if let Some((since, count)) = self.by_name.get_mut(name) {
+            // It may be over, and those before it not.
+            if now.since(*since) >= self.rule.within {
+                (*since, *count) = (now, 0);
+            }
+            if *count >= self.rule.most {
+                return Err(self.rule.within.saturating_sub(now.since(*since)));
+            }
+            *count += 1;
+            return Ok(());
+        }
+        self.by_name.insert(name.to_owned(), (now, 1));
+        self.oldest.push_back(name.to_owned());
+        Ok(())
+    }
+
+    /// One that was counted is not to count after all.
+    pub(crate) fn give_back(&mut self, name: &str) {
+        if let Some((_, count)) = self.by_name.get_mut(name) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    /// Whether there is a count of `name`.
+    pub(crate) fn knows(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
+    /// Forgets whose time is over, and makes room for one more.
+    fn forget(&mut self, now: Time) {
+        while let Some(name) = self.oldest.front() {
+            let is_over = |(since, _): &(Time, u32)| now.since(*since) >= self.rule.within;
+            if self.oldest.len() < self.rule.names_max && !self.by_name.get(name).is_none_or(is_over) {
+                return;
+            }
+            self.by_name.remove(name);
+            self.oldest.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Time = Time::from_micros(1_000_000);
+    const RULE: Rule = Rule { most: 3, within: Duration::from_secs(60), names_max: 5 };
+
+    fn take_all(windows: &mut Windows, name: &str) {
+        assert!((0..RULE.most).all(|_| windows.take(name, NOW).is_ok()));
+    }
+
+    #[test]
+    fn so_often_and_then_one_waits() {
+        let mut windows = Windows::new(RULE);
+        take_all(&mut windows, "ada");
+        let later = NOW + RULE.within / 4;
+        assert_eq!(windows.take("ada", later), Err(RULE.within * 3 / 4));
+        assert!(windows.take("bob", later).is_ok(), "somebody else");
+        windows.give_back("ada");
+        assert!(windows.take("ada", later).is_ok() && windows.take("ada", later).is_err());
+        assert!(windows.take("ada", NOW + RULE.within).is_ok());
+        assert_eq!(windows.by_name.len(), 2, "bob's time is not over");
+    }
+
+    #[test]
+    fn only_so_many_are_remembered() {
+        let mut windows = Windows::new(RULE);
+        take_all(&mut windows, "ada");
+        for index in 1..RULE.names_max {
+            assert!(windows.take(&index.to_string(), NOW).is_ok());
+        }
+        assert!(windows.take("ada", NOW).is_ok(), "the oldest of so many is forgotten");
+        assert_eq!((windows.by_name.len(), windows.oldest.len()), (RULE.names_max, RULE.names_max));
+    }
+}
