@@ -123,7 +123,7 @@ impl Search {
     }
 
     /// What to try next; `None` if there is nothing more to learn.
-    fn next(&self) -> Option<u32> {
+    pub(crate) fn next(&self) -> Option<u32> {
         let most = self.most.min(SENDERS_MAX).max(self.least);
         match (self.good, self.bad) {
             (None, None) => Some(self.from.clamp(self.least, most)),

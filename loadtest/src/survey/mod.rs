@@ -99,11 +99,7 @@ impl<'a> Surveyor<'a> {
             runs: vec![Vec::new(); options.sizes.len()],
             missing: vec![None; options.sizes.len()],
             given_up: None,
-            search: Search {
-                precision: options.precision,
-                steps_max: options.steps,
-                ..Search::new(least, 2)
-            },
+            search: Search { precision: options.precision, most: options.most, ..Search::new(least, 2) },
             load_limit: None,
         };
         let entrants = entrants::all(options)?.into_iter().map(entrant).collect();
@@ -205,29 +201,26 @@ impl<'a> Surveyor<'a> {
         outcome
     }
 
-    /// Goes on from what the sizes have shown.
+    /// Goes on from what the sizes have shown, in turns, so that nobody is left out if the time runs out.
     fn find_rooms(&mut self) {
-        for number in 0..self.entrants.len() {
-            let entrant = &self.entrants[number];
-            if entrant.never_ran() || entrant.contender.kind == Kind::Bare {
-                continue;
-            }
-            let mut search = entrant.search.clone();
-            let (mut good, mut bad, mut load_limit) = (search.good, search.bad, entrant.load_limit);
-            search.most = search.most.min(self.options.most);
-            // It ends with an error if the time is up; what is known by then is known.
-            let _ = search.run(&mut |users| {
-                ensure!(!self.is_over(), "the time is up");
-                let report = self.measure(number, users, None);
-                let holds = report.as_ref().is_ok_and(|report| holds(report, self.options));
-                *(if holds { &mut good } else { &mut bad }) = Some(users);
-                if !holds && report.is_ok_and(|report| report.load_is_the_limit()) {
-                    load_limit = Some(users);
+        for _ in 0..self.options.steps {
+            for number in 0..self.entrants.len() {
+                let entrant = &self.entrants[number];
+                let is_bare = entrant.contender.kind == Kind::Bare;
+                let next = entrant.search.next().filter(|_| !is_bare && !entrant.never_ran());
+                let Some(users) = next.filter(|_| !self.is_over()) else { continue };
+                let outcome = self.measure(number, users, None);
+                let search = &mut self.entrants[number].search;
+                if outcome.as_ref().is_ok_and(|report| holds(report, self.options)) {
+                    search.good = Some(users);
+                    continue;
                 }
-                Ok(holds)
-            });
-            let entrant = &mut self.entrants[number];
-            (entrant.search.good, entrant.search.bad, entrant.load_limit) = (good, bad, load_limit);
+                search.bad = Some(users);
+                let figures = outcome.ok().and_then(|report| Figures::of(&report));
+                if figures.is_some_and(|figures| figures.load_is_the_limit) {
+                    self.entrants[number].load_limit = Some(users);
+                }
+            }
         }
     }
 }
