@@ -75,8 +75,8 @@ fn a_signal_ends_what_has_been_started() {
     let folder = tempfile::tempdir().unwrap();
     let (script, pipe) = (folder.path().join("relay.sh"), folder.path().join("started"));
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-    // It never listens, and only a signal that cannot be refused ends it.
-    let text = format!("trap '' TERM INT HUP\necho $$ \"$DATA_DIR\" > {}\nexec sleep 1000\n", pipe.display());
+    // It never listens, and for a minute only a signal that cannot be refused ends it.
+    let text = format!("trap '' TERM INT HUP\necho $$ \"$DATA_DIR\" > {}\nexec sleep 60\n", pipe.display());
     fs::write(&script, text).unwrap();
     let relay = format!("sh {}", script.display());
     for signal in [Signal::TERM, Signal::INT] {

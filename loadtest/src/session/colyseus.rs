@@ -53,6 +53,7 @@ impl Session {
         let scene = shared.scene(&schedule);
         let moment = schedule.moment(now);
         witness.look(&scene, now);
+        let before = tally.received;
         let outcome = patch::scan(patch, |entry| {
             let known = entry.filter(|entry| entry.stamp.sender < shared.crowd.users);
             let numbered =
@@ -66,5 +67,6 @@ impl Session {
             }
         });
         tally.frames_unreadable += u64::from(outcome.is_err());
+        Self::note_news(shared, &tally, before, now);
     }
 }

@@ -26,8 +26,7 @@ const BAR_ROOM: i32 = 150;
 /// Text and lines of the ground.
 const INK: RGBColor = RGBColor(27, 31, 36);
 const GRID: RGBColor = RGBColor(225, 229, 234);
-/// One for each who takes part, told apart by those who see fewer colours too (Okabe and Ito's palette); the bare loop
-/// has the last.
+/// One for each who takes part, told apart by those who see fewer colours too (Okabe and Ito's palette).
 const COLOURS: [RGBColor; 8] = [
     RGBColor(0, 114, 178),
     RGBColor(86, 180, 233),

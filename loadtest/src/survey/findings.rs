@@ -63,7 +63,7 @@ pub(crate) struct Missing {
 /// The figures of one run, or the medians of several.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Figures {
-    /// `None` if poses are not judged.
+    /// `None` if poses are not judged, or none arrived.
     pub(crate) p50_ms: Option<f64>,
     pub(crate) p99_ms: Option<f64>,
     /// Poses that arrived, of those that would have if everybody got all of everybody else.
@@ -92,9 +92,11 @@ impl Figures {
     pub(crate) fn of(report: &Report) -> Option<Self> {
         let cost = report.server.as_ref()?;
         let poses = report.poses.as_ref();
+        // Of nothing that arrived there is no age.
+        let ages = poses.filter(|poses| poses.poses_received > 0).map(|poses| &poses.pose_age_ms);
         Some(Self {
-            p50_ms: poses.map(|poses| poses.pose_age_ms.p50),
-            p99_ms: poses.map(|poses| poses.pose_age_ms.p99),
+            p50_ms: ages.map(|ages| ages.p50),
+            p99_ms: ages.map(|ages| ages.p99),
             arrived: poses.map(|poses| ratio(poses.poses_received as f64, poses.poses_expected as f64)),
             cpu_us_per_user_tick: cost.cpu_us_per_user_tick,
             cores: cost.cores,

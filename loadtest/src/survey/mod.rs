@@ -228,6 +228,7 @@ impl<'a> Surveyor<'a> {
 /// Whether all is well: p99 age of all poses and of those near by, silences, faults.
 fn holds(report: &Report, options: &SurveyOptions) -> bool {
     let p99_ms = report.poses.as_ref().map(|poses| poses.pose_age_ms.p99);
+    // Without a single pose the p99 is 0, and the run has a fault.
     let in_time = p99_ms.is_some_and(|ms| ms <= options.p99.as_secs_f64() * 1e3);
     in_time && broken(report, options.p99, options.max_gap).is_empty()
 }
@@ -253,6 +254,9 @@ impl Entrant {
         let hopeless_ms = options.hopeless.as_secs_f64() * 1e3;
         if let Some(p99_ms) = figures.p99_ms.filter(|p99_ms| *p99_ms > hopeless_ms) {
             self.given_up = Some(format!("not measured: p99 {:.1} s with {users}", p99_ms / 1e3));
+        }
+        if figures.arrived == Some(0.0) {
+            self.given_up = Some(format!("not measured: nothing arrived with {users}"));
         }
         self.runs[at].push(figures);
     }
