@@ -75,7 +75,8 @@ pub(crate) fn run(run: &Run<'_>, options: &CapacityOptions, live: &Live) -> Resu
         steps.push(step);
         Ok(holds)
     };
-    let (limit, broken_at) = search(options.from.max(least), least, options.most, &mut attempt)?;
+    let search = Search { most: options.most, ..Search::new(options.from.max(least), least) };
+    let (limit, broken_at) = search.run(&mut attempt)?;
     let objective = format!(
         "p99 age of poses of those near by at most {:?}, no update of theirs later than {:?}, nobody disconnected",
         options.p99, options.max_gap
@@ -83,55 +84,85 @@ pub(crate) fn run(run: &Run<'_>, options: &CapacityOptions, live: &Live) -> Resu
     Ok(Capacity { url: run.url.to_owned(), objective, limit, broken_at, steps })
 }
 
-/// The largest number that holds and the smallest that does not, from `least` to `most`, within [`PRECISION`].
-fn search(
-    from: u32,
-    least: u32,
-    most: u32,
-    holds: &mut impl FnMut(u32) -> Result<bool>,
-) -> Result<(Option<u32>, Option<u32>)> {
-    let most = most.min(SENDERS_MAX).max(least);
-    let (mut good, mut bad) = (None, None);
-    let mut users = from.min(most);
-    for _ in 0..STEPS_MAX {
-        *(if holds(users)? { &mut good } else { &mut bad }) = Some(users);
-        users = match (good, bad) {
-            (Some(good), None) if good == most => break,
-            (Some(good), None) => (2 * good).min(most),
-            (None, Some(bad)) if bad == least => break,
-            (None, Some(bad)) => (bad / 2).max(least),
-            (Some(good), Some(bad)) => {
-                let near_enough = (f64::from(good) * PRECISION).max(1.0);
-                if f64::from(bad - good) <= near_enough {
-                    break;
-                }
-                good + (bad - good) / 2
-            }
-            (None, None) => break,
-        };
+/// A search for the largest number that holds and the smallest that does not.
+#[derive(Debug, Clone)]
+pub(crate) struct Search {
+    /// The largest that is known to hold, and the smallest that is known not to.
+    pub(crate) good: Option<u32>,
+    pub(crate) bad: Option<u32>,
+    /// What is tried if nothing is known.
+    pub(crate) from: u32,
+    pub(crate) least: u32,
+    pub(crate) most: u32,
+    /// Where the two are near enough to call the lower one the limit, as a share of it.
+    pub(crate) precision: f64,
+    /// How many are tried.
+    pub(crate) steps_max: usize,
+}
+
+impl Search {
+    /// A search that begins with `from` and knows nothing yet.
+    pub(crate) fn new(from: u32, least: u32) -> Self {
+        let (precision, steps_max) = (PRECISION, STEPS_MAX);
+        Self { good: None, bad: None, from, least, most: SENDERS_MAX, precision, steps_max }
     }
-    Ok((good, bad))
+
+    /// Tries until the two are near enough: the largest number that holds, and the smallest that does not.
+    ///
+    /// # Errors
+    /// If one cannot be tried.
+    pub(crate) fn run(
+        mut self,
+        holds: &mut impl FnMut(u32) -> Result<bool>,
+    ) -> Result<(Option<u32>, Option<u32>)> {
+        for _ in 0..self.steps_max {
+            let Some(users) = self.next() else { break };
+            *(if holds(users)? { &mut self.good } else { &mut self.bad }) = Some(users);
+        }
+        Ok((self.good, self.bad))
+    }
+
+    /// What to try next; `None` if there is nothing more to learn.
+    pub(crate) fn next(&self) -> Option<u32> {
+        let most = self.most.min(SENDERS_MAX).max(self.least);
+        match (self.good, self.bad) {
+            (None, None) => Some(self.from.clamp(self.least, most)),
+            (Some(good), None) => (good < most).then(|| (2 * good).min(most)),
+            (None, Some(bad)) => (bad > self.least).then(|| (bad / 2).max(self.least)),
+            (Some(good), Some(bad)) => {
+                let near_enough = (f64::from(good) * self.precision).max(1.0);
+                (f64::from(bad.saturating_sub(good)) > near_enough).then(|| good + (bad - good) / 2)
+            }
+        }
+    }
+}
+
+/// What is wrong with a run: ages or silences of those near by above what is asked for, and all its faults.
+pub(crate) fn broken(report: &Report, p99: Duration, max_gap: Duration) -> Vec<String> {
+    let poses = report.poses.as_ref();
+    let found_p99 = poses.map(|poses| poses.pose_age_near_ms.p99);
+    let found_gap = poses.map(|poses| poses.update_gap_near_ms.max);
+    let mut broken = Vec::new();
+    for (what, found, limit) in [("p99", found_p99, p99), ("gap", found_gap, max_gap)] {
+        if let Some(found) = found.filter(|found| *found > limit.as_secs_f64() * 1_000.0) {
+            broken.push(format!("{what} {found:.0} ms"));
+        }
+    }
+    broken.extend(report.faults());
+    broken
 }
 
 impl Step {
     fn new(report: &Report, options: &CapacityOptions) -> Self {
         let poses = report.poses.as_ref();
-        let p99 = poses.map(|poses| poses.pose_age_near_ms.p99);
-        let gap = poses.map(|poses| poses.update_gap_near_ms.max);
-        let mut broken = Vec::new();
-        for (what, found, limit) in [("p99", p99, options.p99), ("gap", gap, options.max_gap)] {
-            if let Some(found) = found.filter(|found| *found > limit.as_secs_f64() * 1_000.0) {
-                broken.push(format!("{what} {found:.0} ms"));
-            }
-        }
-        broken.extend(report.faults());
+        let broken = broken(report, options.p99, options.max_gap);
         Self {
             users: report.users,
             holds: broken.is_empty(),
             broken,
             load_is_the_limit: report.load_is_the_limit(),
-            pose_age_near_p99_ms: p99,
-            update_gap_near_max_ms: gap,
+            pose_age_near_p99_ms: poses.map(|poses| poses.pose_age_near_ms.p99),
+            update_gap_near_max_ms: poses.map(|poses| poses.update_gap_near_ms.max),
             disconnects: report.disconnects.values().sum(),
             kib_per_user_s: Some(report.bytes_per_user_s / 1_024.0),
             server_cores: report.server.as_ref().map(|cost| cost.cores),
@@ -220,7 +251,7 @@ mod tests {
                     tried += 1;
                     Ok(users <= limit)
                 };
-                let (good, bad) = search(from, 2, 10_000, &mut holds).unwrap();
+                let (good, bad) = Search::new(from, 2).run(&mut holds).unwrap();
                 let (good, bad) = (good.unwrap(), bad.unwrap());
                 assert!(good <= limit && limit < bad, "{good} {limit} {bad}");
                 assert!(f64::from(bad - good) <= (f64::from(good) * PRECISION).max(1.0), "{good} {bad}");
@@ -231,7 +262,20 @@ mod tests {
 
     #[test]
     fn the_search_ends_where_there_is_nothing_more_to_try() {
-        assert_eq!(search(100, 2, 3_000, &mut |_| Ok(true)).unwrap(), (Some(3_000), None));
-        assert_eq!(search(100, 4, 3_000, &mut |_| Ok(false)).unwrap(), (None, Some(4)));
+        let search = Search { most: 3_000, ..Search::new(100, 4) };
+        assert_eq!(search.clone().run(&mut |_| Ok(true)).unwrap(), (Some(3_000), None));
+        assert_eq!(search.run(&mut |_| Ok(false)).unwrap(), (None, Some(4)));
+    }
+
+    #[test]
+    fn a_search_goes_on_from_what_is_known() {
+        let known = Search { good: Some(200), bad: Some(400), steps_max: 2, ..Search::new(2, 2) };
+        let mut tried = Vec::new();
+        let mut holds = |users| {
+            tried.push(users);
+            Ok(users <= 320)
+        };
+        assert_eq!(known.run(&mut holds).unwrap(), (Some(300), Some(350)));
+        assert_eq!(tried, [300, 350]);
     }
 }

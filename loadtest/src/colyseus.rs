@@ -1,17 +1,20 @@
 //! What a client of Colyseus 0.18 says and hears, without its state: as much as it takes to be in a room, to move
-//! there, and to count what comes.
+//! there, and to judge what comes.
 //!
 //! A seat is asked for over HTTP and taken with a WebSocket. Each message is binary; its first byte says what it is.
 //! The server sends [`Message::Joined`] and nothing more until [`JOINED_ACK`] has come; then the whole state once,
 //! and a patch 20 times a second whenever something has changed. It pings by WebSocket's own means every three
 //! seconds, and ends a connection that leaves two of these unanswered.
 //!
-//! Patches build on each other and name what they change by numbers given out earlier, so nobody can tell whose
-//! poses are in one without having decoded all before it. They are counted, not judged.
+//! Patches build on each other and name what they change by numbers given out earlier. Whose pose is whose can be told all
+//! the same, because each carries its sender and its number: see [`stamped`] and [`patch`].
+
+pub(crate) mod patch;
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use crate::stamp::{SENDERS_MAX, Stamp};
 use crate::walk::{EYES_M, Place};
 
 /// The room of `relays/colyseus`.
@@ -139,11 +142,36 @@ pub(crate) fn reason(message: &[u8]) -> String {
 }
 
 /// The numbers of somebody's pose: each a float32, as the room keeps them, and each another one every time. A head that
-/// bobs nods and tilts along.
-pub(crate) fn numbers(place: &Place) -> [f64; POSE_NUMBERS] {
+/// bobs tilts along; the number of its nod is the stamp.
+pub(crate) fn numbers(place: &Place, sender: u32, number: u32) -> [f64; POSE_NUMBERS] {
     let Place { x, y, z, yaw } = *place;
-    let bob = y - EYES_M;
-    [x, y, z, 2.0 * bob, yaw, -bob].map(f64::from)
+    let [x, y, z, yaw, tilt] = [x, y, z, yaw, EYES_M - y].map(f64::from);
+    [x, y, z, stamped(sender, number), yaw, tilt]
+}
+
+/// After this many poses their numbers start again. At 20 Hz that is 51 s.
+pub(crate) const NUMBER_WRAP: u32 = 1_024;
+/// Which of a pose's numbers is the stamp.
+const STAMP_AT: usize = 3;
+/// Steps of a stamp per unit: so many that it stays a small angle, and a power of two, so that it stays exact.
+const STAMP_STEPS: f64 = (1 << 20) as f64;
+// A float32 holds every integer up to 2^24, and 0 is left for who has sent no pose.
+const _: () = assert!(SENDERS_MAX * NUMBER_WRAP < 1 << 24);
+
+/// Sender and number of a pose in one number of it. It is another one for each pose: a number that stays the same is
+/// in no patch.
+fn stamped(sender: u32, number: u32) -> f64 {
+    f64::from(1 + sender * NUMBER_WRAP + number % NUMBER_WRAP) / STAMP_STEPS
+}
+
+/// What [`stamped`] has put into `number`, with the pose's number modulo [`NUMBER_WRAP`].
+#[inline]
+fn stamp_of(number: f32) -> Option<Stamp> {
+    let steps = f64::from(number) * STAMP_STEPS - 1.0;
+    // What is no number of steps, or out of range, does not come back the same.
+    let whole = steps as u32;
+    let stamp = Stamp { sender: whole / NUMBER_WRAP, number: whole % NUMBER_WRAP };
+    (f64::from(whole) == steps && stamp.sender < SENDERS_MAX).then_some(stamp)
 }
 
 /// What every pose begins with: the kind of message, its name, and msgpackr's definition of a record with the members
@@ -193,7 +221,7 @@ mod tests {
     use super::*;
     use crate::walk::Walk;
 
-    fn bytes(hex: &str) -> Vec<u8> {
+    pub(super) fn bytes(hex: &str) -> Vec<u8> {
         let digit = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
         (0..hex.len()).step_by(2).map(digit).collect()
     }
@@ -201,11 +229,11 @@ mod tests {
     #[test]
     fn all_numbers_change_from_pose_to_pose() {
         let mut walk = Walk::new(1, 7, 10.0, 20);
-        let poses: Vec<_> = (0..1_000).map(|_| numbers(&walk.step())).collect();
+        let poses: Vec<_> = (0..1_000).map(|n| numbers(&walk.step(), 7, n)).collect();
         for at in 0..POSE_NUMBERS {
             let still = poses.windows(2).filter(|pair| pair[0][at] == pair[1][at]).count();
             // Whoever turns round at the edge stays where they are for a step.
-            assert!(still < 100, "number {at} stays the same {still} times");
+            assert!(still < if at == STAMP_AT { 1 } else { 100 }, "number {at} stays the same {still} times");
         }
         assert!(poses.iter().flatten().all(|number| f64::from(*number as f32) == *number), "all are float32");
     }

@@ -2,7 +2,7 @@
 //!
 //! It drives real Socket.IO sessions over websocket and counts what arrives, on any server that speaks the
 //! events of `docs/PROTOCOL.md` marked *seed*, and that contract's pose frames if asked to; or, to compare with,
-//! sessions of a Colyseus room, of which it counts bytes and messages. It shares no code with the server that it was made for, but for the contract itself. How it measures is written in
+//! sessions of a Colyseus room. It shares no code with the server that it was made for, but for the contract itself. How it measures is written in
 //! `docs/PERFORMANCE.md`.
 //!
 //! Exit status: 0 if all is well; 1 if the server has a fault or misses what was asked for; 2 if the run could
@@ -33,6 +33,7 @@ mod sender;
 mod session;
 mod stamp;
 mod steady;
+mod survey;
 mod tally;
 mod timeline;
 mod walk;
@@ -50,7 +51,7 @@ use clap::Parser;
 use serde::Serialize;
 
 use crate::live::Live;
-use crate::options::{Cli, Command, Protocol, SteadyOptions};
+use crate::options::{Cli, Command, SteadyOptions};
 use crate::process::Process;
 use crate::scenario::{churn, malformed, objects, replay, slow, storm};
 use crate::steady::Run;
@@ -80,10 +81,12 @@ fn run(cli: Cli) -> Result<bool> {
             Ok(report.disconnects.is_empty())
         }
         Some(Command::Compare(options)) => {
+            compare::running::end_with_this_process()?;
             let comparison = compare::run(&options, |round| drop(writeln!(stderr(), "{round}")))?;
             print(&comparison, options.json)?;
             Ok(comparison.shortfalls.is_empty())
         }
+        Some(Command::Survey(options)) => survey::run(&options),
         Some(Command::Figures) => {
             write!(stdout(), "{}", figures::list())?;
             Ok(true)
@@ -129,8 +132,7 @@ fn run_steady(options: &SteadyOptions) -> Result<bool> {
         url: url.as_deref().context("no --url")?,
         load,
         protocol: *protocol,
-        // What Colyseus' patches say depends on all that came before them.
-        judged: *protocol != Protocol::Colyseus,
+        judged: true,
         server: pid.map(Process),
         cores: pin,
         guests: 0,

@@ -109,7 +109,7 @@ impl Pacer {
         let mut messages = Vec::with_capacity(3);
         match (shared.protocol, self.encoding) {
             (Protocol::Colyseus, _) => {
-                colyseus::write_pose(&colyseus::numbers(&place), text);
+                colyseus::write_pose(&colyseus::numbers(&place, *index, number), text);
                 messages.push((opcode::BINARY, &text[..]));
             }
             (Protocol::Socketio, Encoding::Json | Encoding::Batch) => {

@@ -88,7 +88,7 @@ pub(crate) fn begin<'a>(run: &'a Run<'a>, live: &Live) -> Result<Going<'a>> {
     check(run)?;
     let LoadOptions { users, rooms, .. } = *load;
     let room_prefix = format!("load-{:08x}", rand::random::<u32>());
-    let judges = if run.judged { load.judges() } else { 0 };
+    let judges = if run.judged { load.judges(run.protocol) } else { 0 };
     let crowd = Crowd { users, rooms, room_prefix, judges };
     let target = Target::new(run.url)?;
     let auth = if run.protocol == Protocol::Colyseus { Auth::None } else { load.auth };

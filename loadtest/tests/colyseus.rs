@@ -4,7 +4,7 @@ mod judged;
 mod room;
 
 use judged::{POSES, USERS, judged, listener, loadtest};
-use room::{Behaviour, PATCH_FRAME_BYTES, Room};
+use room::{Behaviour, PATCH_FRAME_BYTES, Patched, Room};
 use serde_json::Value;
 
 const COLYSEUS: &[&str] = &["--protocol", "colyseus"];
@@ -18,7 +18,7 @@ async fn in_room(behaviour: Behaviour) -> (Option<i32>, Value, Room) {
 }
 
 #[tokio::test]
-async fn patches_and_bytes_are_counted_and_poses_are_not_judged() {
+async fn patches_and_bytes_are_counted_and_their_poses_judged() {
     let (status, report, room) = in_room(Behaviour::default()).await;
     assert_eq!(status, Some(0), "{report}");
     assert_eq!(room.faults(), [""; 0], "{report}");
@@ -29,8 +29,22 @@ async fn patches_and_bytes_are_counted_and_poses_are_not_judged() {
     assert!(ticks > 0.0 && figure("ticks_per_user_s_fewest") <= ticks, "{report}");
     assert!((figure("frames_per_user_s") - ticks).abs() < 1e-6, "{report}");
     assert!((figure("bytes_per_user_s") / ticks - PATCH_FRAME_BYTES).abs() < 1e-6, "{report}");
-    for judged in ["poses_received", "pose_age_ms", "poses_own", "poses_delivered_per_s"] {
-        assert!(report.get(judged).is_none(), "{judged} is not known: {report}");
+    // All hear of the first member's poses, and of nobody else's.
+    assert_eq!(report["poses_received"], (USERS - 1) * POSES, "{report}");
+    assert_eq!(report["poses_expected"], USERS * (USERS - 1) * POSES, "{report}");
+    assert!(report["poses_own"].as_u64() >= Some(POSES) && report["longest_gap"] == POSES, "{report}");
+    assert!(report["pose_age_ms"]["p50"].as_f64() > Some(0.0), "{report}");
+}
+
+#[tokio::test]
+async fn patches_that_cannot_be_read_and_stamps_that_nobody_sent_are_faults() {
+    for (patched, fault) in [
+        (Patched::Wrongly, "poses had no readable stamp"),
+        (Patched::Brokenly, "pose frames could not be read"),
+    ] {
+        let (status, report, _) = in_room(Behaviour { patched, ..Behaviour::default() }).await;
+        assert_eq!((status, &report["poses_received"]), (Some(1), &0.into()), "{report}");
+        assert!(report["faults"].to_string().contains(fault), "{report}");
     }
 }
 

@@ -1,9 +1,11 @@
 //! The project's commands, run as `cargo xtask <command>`.
 //!
-//! `run` builds and starts the server; `test` installs what the checks need and runs every one of them.
+//! `run` builds and starts the server; `test` installs what the checks need and runs every one of them; `compare` measures
+//! the server beside others.
 //! The rules that hold for the source itself are the module `tidy`, an ordinary test of this crate.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks through them")]
 
+mod compare;
 mod packages;
 mod page;
 mod programs;
@@ -41,6 +43,12 @@ enum Command {
         #[arg(long, value_name = "STEP")]
         only: Vec<String>,
     },
+    /// Measure the server beside others, and write tables and charts into docs/. Wants two idle cores.
+    Compare {
+        /// Fewer sizes and shorter windows: less than six minutes after the build, where all of it takes most of an hour.
+        #[arg(long)]
+        quick: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -51,6 +59,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Test { list: false, only } => test::test(&only),
+        Command::Compare { quick } => compare::compare(quick),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -19,15 +19,18 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     replace_this_process(server)
 }
 
+/// Becomes `command`, so that signals reach it directly. Comes back only if that is not possible.
 #[cfg(unix)]
-fn replace_this_process(mut command: Command) -> Result<()> {
+pub(crate) fn replace_this_process(mut command: Command) -> Result<()> {
     use std::os::unix::process::CommandExt;
     // It only comes back when it could not start.
-    Err(command.exec()).context("cargo cannot be started")
+    let error = command.exec();
+    Err(error).with_context(|| format!("{} cannot be started", command.get_program().display()))
 }
 
 #[cfg(not(unix))]
-fn replace_this_process(mut command: Command) -> Result<()> {
-    let status = command.status().context("cargo cannot be started")?;
+pub(crate) fn replace_this_process(mut command: Command) -> Result<()> {
+    let status = command.status();
+    let status = status.with_context(|| format!("{} cannot be started", command.get_program().display()))?;
     std::process::exit(status.code().unwrap_or(1));
 }

@@ -7,7 +7,7 @@ use xshell::{Cmd, Shell};
 
 /// Settings of the server, which a developer may have set for their own use. A check must not pick up their
 /// Redis or their secret, and npm leaves out the development packages when `NODE_ENV` says production.
-const SERVER_SETTINGS: [&str; 5] = ["PORT", "JWT_SECRET", "REDIS_URL", "DATA_DIR", "NODE_ENV"];
+pub(crate) const SERVER_SETTINGS: [&str; 5] = ["PORT", "JWT_SECRET", "REDIS_URL", "DATA_DIR", "NODE_ENV"];
 
 /// The workspace's root folder.
 pub(crate) fn root() -> &'static Path {

@@ -4,16 +4,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
 
 use crate::options::{Auth, CompareOptions, Encoding, LoadOptions, Protocol, TickHz};
 use crate::report::{Report, ratio};
+use crate::stamp::SENDERS_MAX;
 
 /// The server's ticks per second if nothing else is asked for.
 const DEFAULT_TICK_HZ: f64 = 20.0;
 
 /// What somebody takes part as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
     /// What is to be judged.
     Server,
     /// A naive relay.
@@ -26,12 +29,12 @@ pub(super) enum Kind {
 
 /// A server that takes part.
 #[derive(Debug, Clone)]
-pub(super) struct Contender {
-    pub(super) kind: Kind,
-    pub(super) name: String,
-    pub(super) program: PathBuf,
-    pub(super) args: Vec<String>,
-    pub(super) load: LoadOptions,
+pub(crate) struct Contender {
+    pub(crate) kind: Kind,
+    pub(crate) name: String,
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<String>,
+    pub(crate) load: LoadOptions,
 }
 
 impl Contender {
@@ -40,7 +43,7 @@ impl Contender {
     ///
     /// # Errors
     /// If one of them cannot take part in what is asked for.
-    pub(super) fn all(options: &CompareOptions) -> Result<Vec<Self>> {
+    pub(crate) fn all(options: &CompareOptions) -> Result<Vec<Self>> {
         // Nobody is asked for answers, which not all of them know. Neither the bare loop nor a relay knows logins, and
         // relays know one encoding.
         let server = LoadOptions { ack_every: Some(Duration::ZERO), ..options.load.clone() };
@@ -84,30 +87,31 @@ impl Contender {
         Ok(all)
     }
 
-    pub(super) fn protocol(&self) -> Protocol {
+    pub(crate) fn protocol(&self) -> Protocol {
         if self.kind == Kind::Colyseus { Protocol::Colyseus } else { Protocol::Socketio }
     }
 
     /// Whether its poses are judged.
-    pub(super) fn is_judged(&self) -> bool {
-        matches!(self.kind, Kind::Server | Kind::Relay)
+    pub(crate) fn is_judged(&self) -> bool {
+        self.kind != Kind::Bare
     }
 
     /// How it encodes poses.
-    pub(super) fn encoding(&self) -> &'static str {
-        if self.kind == Kind::Colyseus { "schema" } else { self.load.encoding.as_str() }
+    pub(crate) fn encoding(&self) -> &'static str {
+        if self.kind == Kind::Colyseus { Protocol::SCHEMA } else { self.load.encoding.as_str() }
     }
 
     /// The program with its arguments.
-    pub(super) fn command(&self) -> String {
+    pub(crate) fn command(&self) -> String {
         [&[self.program.display().to_string()], &self.args[..]].concat().join(" ")
     }
 
     /// What it finds in its environment, besides the port and the folder for data. `server` is what the server has
     /// just been found to do.
-    pub(super) fn environment(&self, server: Option<&Report>) -> Vec<(&'static str, String)> {
+    pub(crate) fn environment(&self, server: Option<&Report>) -> Vec<(&'static str, String)> {
         match (self.kind, server) {
-            (Kind::Colyseus, _) => vec![("NODE_ENV", "production".to_owned())],
+            (Kind::Server, _) => vec![("MAX_USERS_PER_ROOM", SENDERS_MAX.to_string())],
+            (Kind::Relay | Kind::Colyseus, _) => vec![("NODE_ENV", "production".to_owned())],
             (Kind::Bare, Some(server)) => {
                 self.bare_environment(server.bytes_per_user_s, server.ticks_per_user_s)
             }
@@ -136,7 +140,7 @@ impl Contender {
 }
 
 /// A command's program and arguments.
-fn words(command: &str) -> Option<(&Path, Vec<&str>)> {
+pub(crate) fn words(command: &str) -> Option<(&Path, Vec<&str>)> {
     let mut words = command.split_whitespace();
     Some((Path::new(words.next()?), words.collect()))
 }
@@ -162,7 +166,7 @@ mod tests {
             (0, "server", "s", "binary", true),
             (1, "relay", "a", "json", true),
             (2, "relay 2", "b", "json", true),
-            (3, "colyseus", "node c.js", "schema", false),
+            (3, "colyseus", "node c.js", "schema", true),
             (4, "bare loop", "d", "binary", false),
         ] {
             let one = &all[at];

@@ -1,16 +1,17 @@
 //! Servers under the same load on the same core, one after the other and in turns.
 
-mod contender;
-mod running;
+pub(crate) mod contender;
+pub(crate) mod running;
 mod text;
 
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use crate::compare::contender::{Contender, Kind};
-use crate::compare::running::Running;
+use crate::compare::running::{Deadline, Running};
 use crate::live::Live;
 use crate::options::CompareOptions;
 use crate::report::{Cost, Report, ratio};
@@ -83,7 +84,8 @@ pub(crate) fn run(options: &CompareOptions, mut progress: impl FnMut(&Round)) ->
         for contender in &contenders {
             // The server comes first in each turn.
             let server = rounds.get(turn * contenders.len()).map(|round| &round.report);
-            let report = measure(contender, options, server)?;
+            let cores = Cores { server: options.server_core, load: options.load_core };
+            let report = measure(contender, cores, server, None)?;
             let round = Round { server: contender.name.clone(), report };
             progress(&round);
             rounds.push(round);
@@ -92,23 +94,45 @@ pub(crate) fn run(options: &CompareOptions, mut progress: impl FnMut(&Round)) ->
     Ok(judge(rounds, &contenders, options))
 }
 
-fn measure(contender: &Contender, options: &CompareOptions, server: Option<&Report>) -> Result<Report> {
+/// Where each of the two runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cores {
+    pub(crate) server: usize,
+    pub(crate) load: usize,
+}
+
+/// Starts it, measures it, and ends it. `server` is what the server has just been found to do, and `patience` how long
+/// it may take at most.
+///
+/// # Errors
+/// If it does not start, does not end, or cannot be measured.
+pub(crate) fn measure(
+    contender: &Contender,
+    cores: Cores,
+    server: Option<&Report>,
+    patience: Option<Duration>,
+) -> Result<Report> {
     let environment = contender.environment(server);
     let told = format!("{} {environment:?}", contender.command());
-    let mut server = Running::start(&contender.program, &contender.args, environment, options.server_core)
+    let running = Running::start(&contender.program, &contender.args, environment, cores.server)
         .with_context(|| format!("{told} does not start"))?;
-    let url = format!("http://{}:{}", Ipv4Addr::LOCALHOST, server.port);
+    let mut deadline = patience.map(|patience| running.deadline(patience));
+    let url = format!("http://{}:{}", Ipv4Addr::LOCALHOST, running.port);
     let run = Run {
         url: &url,
         load: &contender.load,
         protocol: contender.protocol(),
         judged: contender.is_judged(),
-        server: Some(server.process()),
-        cores: &[options.load_core],
+        server: Some(running.process()),
+        cores: &[cores.load],
         guests: 0,
     };
-    let report = steady::run(&run, &Live::new()).with_context(|| contender.name.clone())?;
-    server.stop()?;
+    let report = steady::run(&run, &Live::new()).with_context(|| contender.name.clone());
+    if deadline.as_mut().is_some_and(Deadline::is_over) {
+        bail!("{} took longer than {patience:?}", contender.name);
+    }
+    let report = report?;
+    running.stop()?;
     Ok(report)
 }
 
@@ -183,7 +207,7 @@ fn judge(rounds: Vec<Round>, contenders: &[Contender], options: &CompareOptions)
     Comparison { rounds, medians, shortfalls }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     match values.len() {
         0 => 0.0,
@@ -201,7 +225,7 @@ mod tests {
     use crate::schedule::Schedule;
     use crate::tally::{Tally, Traffic};
     use clap::Parser;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     /// Ten seconds of a contender: two users at 20 Hz, of whom each got so much.
     fn report(contender: &Contender, cpu_ms: u64, traffic: Traffic) -> Report {
@@ -213,7 +237,7 @@ mod tests {
         let schedule =
             Schedule::new(Instant::now(), 20, 2, Phases::Spread).counting(0, Duration::ZERO, window);
         let mut tally = Tally::new();
-        (tally.sent, tally.received) = (400, 400);
+        (tally.sent, tally.received) = (400, if judged { 400 } else { 0 });
         (0..2).for_each(|_| tally.count_traffic(&traffic, judged));
         let used = |cpu_ms| Usage { cpu: Duration::from_millis(cpu_ms), waiting: None, resident_bytes: 0 };
         let usage = [used(0), used(cpu_ms)];
@@ -242,7 +266,7 @@ mod tests {
             (server.cpu_us_per_user_tick, server.cpu_us_per_delivered_tick),
             (Some(600.0), Some(600.0))
         );
-        assert_eq!((colyseus.poses_per_cpu_s, colyseus.p99_ms), (None, None));
+        assert_eq!((bare.poses_per_cpu_s, bare.p99_ms), (None, None));
         let always = |ratio| Some(Ratio { median: ratio, rounds: vec![ratio, ratio] });
         assert_eq!((&colyseus.cpu_ratio, &colyseus.delivered_cpu_ratio), (&always(2.0), &always(2.5)));
         assert_eq!((&colyseus.bytes_ratio, &colyseus.bare_ratio), (&always(0.8), &None));

@@ -3,10 +3,13 @@
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::process::{Process, pin};
 
@@ -15,11 +18,79 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// How often is looked whether it has.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
+/// What a shell says of a command that a signal has ended.
+const INTERRUPTED: i32 = 130;
+
+/// What runs at the moment, so that a signal can end it: at most one server at a time.
+static AT_WORK: Mutex<Vec<(Arc<Mutex<Child>>, PathBuf)>> = Mutex::new(Vec::new());
+
 /// A server that is stopped when this goes, whatever happens.
-pub(super) struct Running {
-    child: Child,
-    pub(super) port: u16,
+pub(crate) struct Running {
+    child: Arc<Mutex<Child>>,
+    id: u32,
+    pub(crate) port: u16,
     data: PathBuf,
+}
+
+/// A lock whose holder has panicked is as good as any here.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// From now on SIGINT, SIGTERM and SIGHUP end whatever has been started here, and then this process.
+///
+/// # Errors
+/// If signals cannot be waited for.
+pub(crate) fn end_with_this_process() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let _entered = runtime.enter();
+    let mut signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
+        .map(signal)
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()
+        .context("cannot wait for signals")?;
+    drop(_entered);
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        runtime.block_on(async {
+            let [a, b, c] = &mut signals[..] else { return };
+            tokio::select! { _ = a.recv() => {}, _ = b.recv() => {}, _ = c.recv() => {} }
+        });
+        // Nothing new is started while this is held, and it is held until the end.
+        let at_work = locked(&AT_WORK);
+        for (child, data) in at_work.iter() {
+            end(child, data);
+        }
+        std::process::exit(INTERRUPTED);
+    })?;
+    Ok(())
+}
+
+/// Ends it at once. All of this fails where there is nothing left to do.
+fn end(child: &Mutex<Child>, data: &Path) {
+    let mut child = locked(child);
+    let _ = child.kill();
+    let _ = child.wait();
+    let _ = std::fs::remove_dir_all(data);
+}
+
+/// Ends a server that takes too long, until this goes.
+pub(crate) struct Deadline {
+    guard: Option<(SyncSender<()>, thread::JoinHandle<bool>)>,
+}
+
+impl Deadline {
+    /// Whether the server's time was up. The deadline is off from here on.
+    pub(crate) fn is_over(&mut self) -> bool {
+        let Some((alive, watcher)) = self.guard.take() else { return false };
+        drop(alive);
+        watcher.join().unwrap_or(true)
+    }
+}
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        self.is_over();
+    }
 }
 
 impl Running {
@@ -28,7 +99,7 @@ impl Running {
     ///
     /// # Errors
     /// If it does not start.
-    pub(super) fn start(
+    pub(crate) fn start(
         program: &Path,
         args: &[String],
         environment: Vec<(&'static str, String)>,
@@ -45,21 +116,48 @@ impl Running {
             pin(core)?;
             Ok::<_, anyhow::Error>(command.spawn()?)
         });
-        let child = starter.join().map_err(|_| anyhow!("the starting thread has panicked"))??;
-        let mut server = Self { child, port, data };
+        // A signal that comes in between finds it.
+        let mut at_work = locked(&AT_WORK);
+        let started = starter.join().map_err(|_| anyhow!("the starting thread has panicked"));
+        let child = match started.flatten() {
+            Ok(child) => child,
+            Err(error) => {
+                let _ = std::fs::remove_dir_all(&data);
+                return Err(error);
+            }
+        };
+        let id = child.id();
+        let child = Arc::new(Mutex::new(child));
+        at_work.push((child.clone(), data.clone()));
+        drop(at_work);
+        let server = Self { child, id, port, data };
         server.wait_until_open()?;
         Ok(server)
     }
 
-    /// The process that runs.
-    pub(super) fn process(&self) -> Process {
-        Process(self.child.id())
+    /// Ends it after `patience`, unless what this gives has gone by then: whoever waits for it then waits no longer.
+    pub(crate) fn deadline(&self, patience: Duration) -> Deadline {
+        let (alive, ended) = sync_channel(1);
+        let child = self.child.clone();
+        let watcher = thread::spawn(move || {
+            let is_over = ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout);
+            if is_over {
+                let _ = locked(&child).kill();
+            }
+            is_over
+        });
+        Deadline { guard: Some((alive, watcher)) }
     }
 
-    fn wait_until_open(&mut self) -> Result<()> {
+    /// The process that runs.
+    pub(crate) fn process(&self) -> Process {
+        Process(self.id)
+    }
+
+    fn wait_until_open(&self) -> Result<()> {
         let give_up = Instant::now() + PATIENCE;
         while TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_err() {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = locked(&self.child).try_wait()? {
                 bail!("it ended at once: {status}");
             }
             ensure!(Instant::now() < give_up, "it accepts no connections");
@@ -72,10 +170,10 @@ impl Running {
     ///
     /// # Errors
     /// If it does not.
-    pub(super) fn stop(&mut self) -> Result<()> {
+    pub(crate) fn stop(&self) -> Result<()> {
         self.process().terminate()?;
         let give_up = Instant::now() + PATIENCE;
-        while self.child.try_wait()?.is_none() {
+        while locked(&self.child).try_wait()?.is_none() {
             ensure!(Instant::now() < give_up, "the server does not end when asked to");
             thread::sleep(LOOK_INTERVAL);
         }
@@ -85,10 +183,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail where there is nothing left to do.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.data);
+        let mut at_work = locked(&AT_WORK);
+        end(&self.child, &self.data);
+        at_work.retain(|(child, _)| !Arc::ptr_eq(child, &self.child));
     }
 }
 
@@ -101,6 +198,25 @@ mod tests {
         assert!(Running::start(Path::new("no-such-server"), &[], Vec::new(), 0).is_err());
         let ends_at_once = Running::start(Path::new("/bin/false"), &[], Vec::new(), 0);
         assert!(ends_at_once.is_err_and(|error| error.to_string().contains("ended at once")));
+    }
+
+    #[test]
+    fn whatever_takes_too_long_is_ended() {
+        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let id = child.id();
+        let child = Arc::new(Mutex::new(child));
+        let server = Running { child, id, port: 0, data: PathBuf::from("no-such-folder") };
+        assert!(!server.deadline(Duration::from_secs(1_000)).is_over());
+        let mut deadline = server.deadline(Duration::ZERO);
+        // It ends by the signal, and by nothing else: nobody has let the deadline go.
+        let status = loop {
+            match locked(&server.child).try_wait().unwrap() {
+                Some(status) => break status,
+                None => thread::yield_now(),
+            }
+        };
+        assert_eq!(status.code(), None);
+        assert!(deadline.is_over());
     }
 
     #[test]

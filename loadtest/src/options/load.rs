@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use super::Protocol;
 use crate::stamp::SENDERS_MAX;
 
 /// How much load there is, and of what kind.
@@ -52,7 +53,7 @@ pub(crate) struct LoadOptions {
     /// Up to how many metres away somebody counts as near
     #[arg(long, default_value_t = 8.0, value_parser = metres)]
     pub(crate) near: f32,
-    /// How many receivers are judged pose by pose; 200 for binary and everybody otherwise if absent
+    /// How many receivers are judged pose by pose; 200 for binary and Colyseus, everybody otherwise, if absent
     #[arg(long)]
     pub(crate) judges: Option<u32>,
     /// What all random walks follow from
@@ -101,7 +102,7 @@ impl FromStr for TickHz {
     }
 }
 
-/// Judged receivers of binary frames if nothing else is asked for.
+/// Judged receivers of binary frames and patches if nothing else is asked for.
 const JUDGES: u32 = 200;
 
 /// How often somebody asks for an answer if nothing else is asked for: one message in a hundred at 20 Hz. Servers
@@ -110,8 +111,9 @@ const ASK_EVERY: Duration = Duration::from_secs(5);
 
 impl LoadOptions {
     /// How many receivers are judged pose by pose.
-    pub(crate) fn judges(&self) -> u32 {
-        let default = if self.encoding == Encoding::Binary { JUDGES } else { self.users };
+    pub(crate) fn judges(&self, protocol: Protocol) -> u32 {
+        let shared = self.encoding == Encoding::Binary || protocol == Protocol::Colyseus;
+        let default = if shared { JUDGES } else { self.users };
         self.judges.unwrap_or(default).min(self.users)
     }
 

@@ -2,6 +2,7 @@
 
 mod load;
 mod scenario;
+mod survey;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -14,6 +15,8 @@ pub(crate) use scenario::{
     ChurnOptions, GuestOptions, MalformedOptions, ObjectsOptions, ReplayOptions, SceneOptions, SlowOptions,
     StormOptions,
 };
+
+pub(crate) use survey::{Note, SurveyOptions};
 
 use crate::objective::Objective;
 use crate::stamp::SENDERS_MAX;
@@ -51,6 +54,8 @@ pub(crate) enum Command {
     Idle(IdleOptions),
     /// Start servers in turn on the same core and compare them under the same load.
     Compare(Box<CompareOptions>),
+    /// The same with more and more users, written down as tables and charts: what `cargo xtask compare` runs
+    Survey(Box<SurveyOptions>),
 }
 
 /// Everybody joins, moves and watches the others.
@@ -59,7 +64,7 @@ pub(crate) struct SteadyOptions {
     /// The server, as http://host:port
     #[arg(long, required = true)]
     pub(crate) url: Option<String>,
-    /// What it speaks; of a Colyseus room bytes and patches are counted, and poses are not judged
+    /// What it speaks
     #[arg(long, value_enum, default_value_t = Protocol::Socketio)]
     pub(crate) protocol: Protocol,
     #[command(flatten)]
@@ -127,6 +132,9 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
+    /// How Colyseus encodes poses.
+    pub(crate) const SCHEMA: &str = "schema";
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Socketio => "socketio",

@@ -25,10 +25,12 @@ fn receivers_are_judged_by_the_encoding_or_as_asked_for() {
         ("--users 5000", 5_000),
         ("--users 5000 --encoding binary", 200),
         ("--users 50 --server-encoding binary", 50),
+        ("--users 5000 --protocol colyseus", 200),
         ("--users 5000 --judges 7", 7),
     ] {
         let line = format!("loadtest --url http://127.0.0.1:1 {options}");
-        assert_eq!(Cli::parse_from(line.split(' ')).steady.load.judges(), judges, "{options}");
+        let steady = Cli::parse_from(line.split(' ')).steady;
+        assert_eq!(steady.load.judges(steady.protocol), judges, "{options}");
     }
     for wrong in ["--hands 1.5", "--hands x", "--near -1", "--area nan", "--tick-hz fast"] {
         let line = format!("loadtest --url http://127.0.0.1:1 {wrong}");

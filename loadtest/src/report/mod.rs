@@ -272,7 +272,7 @@ impl Report {
             transport: run.load.transport.as_str(),
             encoding: match run.protocol {
                 Protocol::Socketio => run.load.encoding.as_str(),
-                Protocol::Colyseus => "schema",
+                Protocol::Colyseus => Protocol::SCHEMA,
             },
             window_s,
             connect_ms: (&tally.connect).into(),
@@ -316,8 +316,8 @@ impl Report {
         for (reasons, what) in [(&self.disconnects, "sessions ended"), (&self.errors, "errors")] {
             faults.extend(reasons.iter().map(|(reason, count)| format!("{count} {what}: {reason}")));
         }
-        // One pose frame is for all in the room, so it may hold one's own.
-        let own_allowed = self.encoding == Encoding::Binary.as_str();
+        // One pose frame or patch is for all in the room, so it may hold one's own.
+        let own_allowed = [Encoding::Binary.as_str(), Protocol::SCHEMA].contains(&self.encoding);
         let of_poses = self.poses.as_ref().map(|poses| {
             [
                 (if own_allowed { 0 } else { poses.poses_own }, "poses came back to their sender"),

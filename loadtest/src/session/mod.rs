@@ -20,7 +20,7 @@ use crate::http::Target;
 use crate::options::Protocol;
 use crate::polling::{self, Body, Polling};
 use crate::sender::{Sender, Way};
-use crate::tally::Traffic;
+use crate::tally::{Tally, Traffic};
 use crate::websocket::{frame_bytes, opcode, read_frame};
 use crate::witness::Witness;
 use crate::worker::{Plan, Shared};
@@ -280,8 +280,15 @@ impl Session {
 
     /// Counts that a tick of the server has arrived here.
     fn count_tick(&mut self, now: Instant) {
-        self.shared.last_pose.set(Some(now));
         self.traffic.ticks += u64::from(self.shared.in_window(now));
+    }
+
+    /// Notes when the last pose that counts has come, if `tally` has more of them than `before`. What a server repeats on
+    /// and on, whether anybody moves or not, is not waited for in the end.
+    fn note_news(shared: &Shared, tally: &Tally, before: u64, now: Instant) {
+        if tally.received > before {
+            shared.last_pose.set(Some(now));
+        }
     }
 
     fn take_text(&mut self, text: &[u8], now: Instant) -> Result<(), String> {

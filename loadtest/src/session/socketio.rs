@@ -169,6 +169,7 @@ impl Session {
         let (moment, room) = (schedule.moment(now), shared.crowd.room(sender.index));
         let in_window = shared.in_window(now);
         witness.look(&scene, now);
+        let before = tally.received;
         let outcome = binary::scan(frame, |entry| {
             let height = entry.height();
             let Some(from) = shared.board.user_in(room, entry.slot) else {
@@ -194,6 +195,7 @@ impl Session {
             }
         });
         tally.frames_unreadable += u64::from(outcome.is_err());
+        Self::note_news(shared, &tally, before, now);
     }
 
     /// Takes the poses in the text of an event.

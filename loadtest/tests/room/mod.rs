@@ -21,16 +21,28 @@ use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 /// Patches that wait for one client. Full: the test is broken.
 const QUEUE: usize = 4_096;
-/// What a patch consists of: enough that its WebSocket frame has a header of four bytes.
-pub(crate) const PATCH: &[u8] = &[15; 200];
-/// A patch and the header before it.
-pub(crate) const PATCH_FRAME_BYTES: f64 = 204.0;
+/// What a patch consists of: somebody who comes, and the six numbers of somebody who moves. With its WebSocket
+/// frame's header.
+pub(crate) const PATCH_FRAME_BYTES: f64 = 2.0 + 11.0 + 32.0;
+/// Somebody comes into the map: their place in it, their key, and the number of their player.
+const ENTRY: &[u8] = b"\x0f\xff\x01\x80\x07\xa4wxyz\x70";
 /// What a pose begins with: up to its first number.
 const POSE_HEAD_BYTES: usize = 25;
 /// A number of a pose: its kind, and a float64.
 const NUMBER_BYTES: usize = 9;
 const SEAT: &str = r#"{"name":"crowd","sessionId":"s","roomId":"r","processId":"p"}"#;
 const REFUSAL: &str = r#"{"code":520,"error":"no such room"}"#;
+
+/// What patches say.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Patched {
+    /// A pose that has come.
+    Rightly,
+    /// The same with another stamp.
+    Wrongly,
+    /// Something that is no patch.
+    Brokenly,
+}
 
 /// What the room does.
 #[derive(Clone, Copy)]
@@ -39,13 +51,15 @@ pub(crate) struct Behaviour {
     pub(crate) open: bool,
     /// Whether patches are sent.
     pub(crate) patches: bool,
+    /// How the patches are.
+    pub(crate) patched: Patched,
     /// After how many poses of a client it is told to leave.
     pub(crate) expel_after: Option<u64>,
 }
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { open: true, patches: true, expel_after: None }
+        Self { open: true, patches: true, patched: Patched::Rightly, expel_after: None }
     }
 }
 
@@ -53,7 +67,7 @@ impl Default for Behaviour {
 #[derive(Clone)]
 pub(crate) struct Room {
     behaviour: Behaviour,
-    patches: broadcast::Sender<()>,
+    patches: broadcast::Sender<Bytes>,
     members: Arc<AtomicUsize>,
     /// What clients have said that the official client would not.
     faults: Arc<Mutex<Vec<String>>>,
@@ -136,23 +150,42 @@ impl Room {
         let mut poses = 0;
         loop {
             tokio::select! {
-                Ok(()) = patches.recv() => {
-                    let _ = socket.send(Message::binary(PATCH)).await;
+                Ok(patch) = patches.recv() => {
+                    let _ = socket.send(Message::Binary(patch)).await;
                 }
                 message = socket.next() => {
                     let Some(Ok(Message::Binary(pose))) = message else { return };
                     self.look_at(&pose, last.as_ref());
-                    last = Some(pose);
                     poses += 1;
+                    let patch = self.patch(own, &pose);
+                    last = Some(pose);
                     if self.behaviour.expel_after == Some(poses) {
                         let _ = socket.send(Message::binary(vec![12])).await;
                     } else if own == 0 && self.behaviour.patches {
                         // There is a receiver: this one.
-                        let _ = self.patches.send(());
+                        let _ = self.patches.send(patch);
                     }
                 }
             }
         }
+    }
+
+    /// Somebody comes, and the player `of` has sent `pose`.
+    fn patch(&self, of: usize, pose: &[u8]) -> Bytes {
+        let mut patch = [ENTRY, &[0xFF, 2 + of as u8]].concat();
+        for (field, number) in (0..).zip(pose[POSE_HEAD_BYTES..].chunks_exact(NUMBER_BYTES)) {
+            let number = f64::from_be_bytes(number[1..].try_into().expect("eight follow their kind")) as f32;
+            let is_stamp = field == 3;
+            patch.push(0x80 | field);
+            patch.extend(match self.behaviour.patched {
+                Patched::Wrongly if is_stamp => (number + 0.3).to_le_bytes(),
+                _ => number.to_le_bytes(),
+            });
+        }
+        if self.behaviour.patched == Patched::Brokenly {
+            patch.pop();
+        }
+        patch.into()
     }
 
     /// Blames a pose that is none, or whose numbers are those of the one before.
