@@ -1,9 +1,11 @@
 //! The project's commands, run as `cargo xtask <command>`.
 //!
-//! `run` builds and starts the server; `test` installs what the checks need and runs every one of them.
+//! `run` builds and starts the server; `test` installs what the checks need and runs every one of them,
+//! `instructions` counts what the server's hot parts take.
 //! The rules that hold for the source itself are the module `tidy`, an ordinary test of this crate.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks through them")]
 
+mod instructions;
 mod packages;
 mod page;
 mod programs;
@@ -41,6 +43,12 @@ enum Command {
         #[arg(long, value_name = "STEP")]
         only: Vec<String>,
     },
+    /// Count the instructions of the server's hot parts and compare them with benches/instructions.txt.
+    Instructions {
+        /// Write the counts into the file instead.
+        #[arg(long)]
+        accept: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -51,6 +59,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Test { list: false, only } => test::test(&only),
+        Command::Instructions { accept } => instructions::instructions(accept),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
