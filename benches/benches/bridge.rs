@@ -110,7 +110,7 @@ async fn at_once<F: Future<Output = usize> + Send + 'static>(count: u64, ask: im
 
 fn bridge(criterion: &mut Criterion) {
     for (what, result_bytes) in [("small result", 100), ("1 MB result", 1_000_000)] {
-        let mut group = criterion.benchmark_group(format!("bridge, {what}"));
+        let mut group = criterion.benchmark_group(format!("bridge/{what}"));
         group.throughput(Throughput::Elements(1));
         let worker = start_worker(result_bytes);
         let url: Arc<str> = format!("http://{worker}/tasks").into();

@@ -12,7 +12,7 @@ fn full(first: usize) -> Members {
 }
 
 fn members_merge(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("members_merge");
+    let mut group = criterion.benchmark_group("object/merge");
     let object = full(0);
     let small: Members = serde_json::from_str(r#"{"m100001":2,"colour":"red"}"#).expect("a JSON object");
     for (name, changes) in [("all new", full(object.len())), ("none new", full(0)), ("two", small)] {

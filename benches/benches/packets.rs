@@ -2,29 +2,25 @@
 
 use std::hint::black_box;
 
-use benches::{UPDATE_HANDS, UPDATE_HEAD};
+use benches::{JOIN, MESSAGE, UPDATE_HANDS, UPDATE_HEAD, UPDATE_OBJECT, event};
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use protocol::attachments::{AssembleLimits, Assembler};
-use protocol::{ClientEvent, Outgoing, Packet};
+use protocol::{Outgoing, Packet};
 use serde_json::json;
 
-const JOIN: &str = r#"217["join-room",{"roomId":"lobby-of-the-gallery","encoding":"batch"}]"#;
 const ACK: &str = r#"317[{"ok":true,"roomId":"lobby-of-the-gallery","slot":17}]"#;
 const BINARY: &str = r#"51-["update-position",{"_placeholder":true,"num":0}]"#;
 
-/// The whole way of an event from its text to its type, as a session goes it.
-fn event(text: &str) -> Option<ClientEvent<'_>> {
-    let packet = Packet::decode_header(text).ok()?;
-    let event = packet.event().ok()?;
-    ClientEvent::parse(&event.name, event.first_raw()).ok()?
-}
-
 fn decode(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("packet/decode");
-    for (name, text) in
-        [("update-position", UPDATE_HEAD), ("update-position with hands", UPDATE_HANDS), ("join-room", JOIN)]
-    {
+    for (name, text) in [
+        ("update-position", UPDATE_HEAD),
+        ("update-position with hands", UPDATE_HANDS),
+        ("object-update", UPDATE_OBJECT),
+        ("room-message", MESSAGE),
+        ("join-room", JOIN),
+    ] {
         assert!(event(text).is_some(), "{name}");
         group.throughput(Throughput::Bytes(text.len() as u64));
         group.bench_function(name, |bencher| bencher.iter(|| event(black_box(text)).is_some()));

@@ -75,7 +75,7 @@ fn chunks(criterion: &mut Criterion) {
         let samples = parts(poses) as u64;
         let mut encoder = Encoder::new();
         let payload = encoder.encode(&record).expect("small enough");
-        let mut group = criterion.benchmark_group(format!("chunk/{members} members"));
+        let mut group = criterion.benchmark_group(format!("chunk/{members}"));
         group.throughput(Throughput::Elements(samples));
         group.bench_function("encode", |bencher| bencher.iter(|| encoder.encode(black_box(&record)).is_ok()));
         let mut decoder = Decoder::new();
@@ -88,7 +88,7 @@ fn chunks(criterion: &mut Criterion) {
 
 fn reading(criterion: &mut Criterion) {
     let (records, moves) = recording(50, 60);
-    let mut group = criterion.benchmark_group("read/50 members");
+    let mut group = criterion.benchmark_group("recording/read, 50 people");
     group.throughput(Throughput::Elements(moves));
     let mut out = Vec::with_capacity(1 << 20);
     group.bench_function("to JSON", |bencher| {
@@ -117,7 +117,7 @@ fn reading(criterion: &mut Criterion) {
 fn seeking(criterion: &mut Criterion) {
     let (records, moves) = recording(1_000, 30);
     let Content::Keyframe(keyframe) = keyframe(1_000).content else { return };
-    let mut group = criterion.benchmark_group("seek/1000 members");
+    let mut group = criterion.benchmark_group("recording/seek, 1000 people");
     group.sample_size(10).throughput(Throughput::Elements(moves));
     group.bench_function("30 seconds", |bencher| {
         bencher.iter_batched(

@@ -2,11 +2,11 @@
 
 use std::hint::black_box;
 
-use benches::{FullRoom, UPDATE_HEAD, pose};
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use benches::{FullRoom, Hall, crowd_side_m, pose};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use engine::slot::PoseSlot;
+use protocol::Pose;
 use protocol::event::Encoding;
-use protocol::{Packet, Pose};
 
 fn slot(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("slot");
@@ -14,17 +14,17 @@ fn slot(criterion: &mut Criterion) {
     let generation = slot.generation();
     let head = pose(17, 3);
     let hands = Pose { left_hand: Some(head.head), right_hand: Some(head.head), ..head };
-    for (name, pose) in [("head", head), ("hands", hands)] {
-        group.bench_function(format!("store {name}"), |bencher| {
+    for (name, pose) in [("head", head), ("head with hands", hands)] {
+        group.bench_function(format!("store a {name}"), |bencher| {
             bencher.iter(|| slot.store(generation, black_box(&pose)).is_ok());
         });
-        group.bench_function(format!("load {name}"), |bencher| bencher.iter(|| black_box(&slot).load()));
+        group.bench_function(format!("load a {name}"), |bencher| bencher.iter(|| black_box(&slot).load()));
     }
     group.finish();
 }
 
 fn table(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("table");
+    let mut group = criterion.benchmark_group("slot/table");
     let room = FullRoom::new(1_000, Encoding::Json);
     let (table, seats) = (&room.shared.table, &room.seats);
     group.throughput(Throughput::Elements(seats.len() as u64));
@@ -37,17 +37,25 @@ fn table(criterion: &mut Criterion) {
     group.bench_function("load 1000", |bencher| {
         bencher.iter(|| seats.iter().filter_map(|&(slot, _)| table.load(slot)).count());
     });
-    group.throughput(Throughput::Elements(1));
-    group.bench_function("from the packet's text into the slot", |bencher| {
-        let (slot, generation) = seats[500];
-        bencher.iter(|| {
-            let packet = Packet::decode_header(black_box(UPDATE_HEAD)).ok()?;
-            let pose = Pose::from_json(packet.event().ok()?.first_raw()).ok()?;
-            table.store(slot, generation, &pose).ok()
-        });
-    });
     group.finish();
 }
 
-criterion_group!(slots, slot, table);
+/// A pose's way from a client's WebSocket frame into its slot, for everybody in a room.
+fn way_in(criterion: &mut Criterion) {
+    const MEMBERS: u16 = 1_000;
+    let mut group = criterion.benchmark_group("slot/way in");
+    group.throughput(Throughput::Elements(MEMBERS.into()));
+    let mut hall = Hall::new(MEMBERS, crowd_side_m(MEMBERS), |turn| turn());
+    for (name, is_binary) in [("json", false), ("binary", true)] {
+        // Reading takes the mask off in place, so each time needs frames of its own.
+        let frames = hall.frames(is_binary);
+        group.bench_function(format!("1000 in {name}"), |bencher| {
+            let take = |frames: &mut Vec<Vec<u8>>| assert_eq!(hall.take(frames), usize::from(MEMBERS));
+            bencher.iter_batched_ref(|| frames.clone(), take, BatchSize::LargeInput);
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(slots, slot, table, way_in);
 criterion_main!(slots);

@@ -3,6 +3,8 @@
 //! Numbers have as many digits as three.js and a headset produce, because parsing and printing them is a large
 //! part of the cost.
 
+mod hall;
+
 use std::sync::Arc;
 
 use engine::broadcast::TickPoses;
@@ -10,7 +12,9 @@ use engine::directory::RoomShared;
 use engine::room::{Command, Effect, Room};
 use engine::{RoomDefaults, RoomOptions, SessionId, Time, User};
 use protocol::event::{Encoding, View};
-use protocol::{Part, Pose, Rotation};
+use protocol::{ClientEvent, Packet, Part, Pose, Rotation};
+
+pub use hall::Hall;
 
 /// The servers' allocator, so that what allocates costs what it costs there.
 #[global_allocator]
@@ -21,6 +25,30 @@ pub const UPDATE_HEAD: &str = r#"2["update-position",{"position":{"x":3.2518,"y"
 
 /// The same with both hands and quaternions.
 pub const UPDATE_HANDS: &str = r#"2["update-position",{"position":{"x":3.2518,"y":1.6132,"z":-7.0481},"rotation":{"x":-0.0336,"y":0.9342,"z":0.0119,"w":0.3548},"leftHand":{"position":{"x":3.0127,"y":1.1045,"z":-7.2214},"rotation":{"x":0.2113,"y":0.8341,"z":-0.1172,"w":0.4957}},"rightHand":{"position":{"x":3.4902,"y":1.0871,"z":-7.2009},"rotation":{"x":0.1874,"y":0.9012,"z":0.0713,"w":0.3842}}}]"#;
+
+/// What somebody who moves a chair sends.
+pub const UPDATE_OBJECT: &str = r#"219["object-update",{"id":"chair-by-the-window","version":12,"position":{"x":3.2518,"y":0.4132,"z":-7.0481},"rotation":{"x":0,"y":2.4169,"z":0},"heldBy":"user_000000000017"}]"#;
+
+/// What somebody who says something sends.
+pub const MESSAGE: &str = r#"220["room-message",{"type":"chat","data":{"text":"Shall we meet at the fountain?","at":1700000000000}}]"#;
+
+/// What somebody who comes in sends.
+pub const JOIN: &str = r#"217["join-room",{"roomId":"lobby-of-the-gallery","encoding":"batch"}]"#;
+
+/// People per square metre in a crowd: 2,000 in a square of 200 m.
+pub const CROWD_DENSITY: f32 = 2_000.0 / (200.0 * 200.0);
+
+/// The side, in metres, of the square that a crowd of so many fills.
+pub fn crowd_side_m(members: u16) -> f32 {
+    (f32::from(members) / CROWD_DENSITY).sqrt()
+}
+
+/// An event's whole way from its text to its type, as a connection goes it. `None` if it is not legal.
+pub fn event(text: &str) -> Option<ClientEvent<'_>> {
+    let packet = Packet::decode_header(text).ok()?;
+    let event = packet.event().ok()?;
+    ClientEvent::parse(&event.name, event.first_raw()).ok()?
+}
 
 /// A pose of the member `index` at the step `step`, different for each.
 pub fn pose(index: u16, step: u32) -> Pose {
@@ -168,9 +196,8 @@ mod tests {
 
     #[test]
     fn the_messages_are_legal() {
-        for text in [UPDATE_HEAD, UPDATE_HANDS] {
-            let packet = protocol::Packet::decode(text).unwrap();
-            Pose::from_json(packet.event().unwrap().first_raw()).unwrap();
+        for text in [UPDATE_HEAD, UPDATE_HANDS, UPDATE_OBJECT, MESSAGE, JOIN] {
+            assert!(event(text).is_some(), "{text}");
         }
     }
 }

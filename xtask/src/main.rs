@@ -1,11 +1,12 @@
 //! The project's commands, run as `cargo xtask <command>`.
 //!
-//! `run` builds and starts the server; `test` installs what the checks need and runs every one of them; `compare` measures
-//! the server beside others.
+//! `run` builds and starts the server; `test` installs what the checks need and runs every one of them;
+//! `instructions` counts what the server's hot parts take, `compare` measures the server beside others.
 //! The rules that hold for the source itself are the module `tidy`, an ordinary test of this crate.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool talks through them")]
 
 mod compare;
+mod instructions;
 mod packages;
 mod page;
 mod programs;
@@ -43,6 +44,12 @@ enum Command {
         #[arg(long, value_name = "STEP")]
         only: Vec<String>,
     },
+    /// Count the instructions of the server's hot parts and compare them with benches/instructions.txt.
+    Instructions {
+        /// Write the counts into the file instead.
+        #[arg(long)]
+        accept: bool,
+    },
     /// Measure the server beside others, and write tables and charts into docs/. Wants two idle cores.
     Compare {
         /// Fewer sizes and shorter windows: less than six minutes after the build, where all of it takes most of an hour.
@@ -60,6 +67,7 @@ fn main() -> ExitCode {
         }
         Command::Test { list: false, only } => test::test(&only),
         Command::Compare { quick } => compare::compare(quick),
+        Command::Instructions { accept } => instructions::instructions(accept),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

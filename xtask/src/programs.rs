@@ -74,6 +74,12 @@ pub(crate) static PYTHON: Program = Program {
     source: Source::Debian(&["python3", "python3-venv"]),
 };
 
+pub(crate) static VALGRIND: Program = Program {
+    name: "valgrind",
+    probe: |shell| succeeds(cmd!(shell, "valgrind --version")),
+    source: Source::Debian(&["valgrind"]),
+};
+
 impl Program {
     /// Whether the program is there and recent enough.
     pub(crate) fn is_there(&self, shell: &Shell) -> bool {

@@ -21,6 +21,11 @@ pub(crate) fn target_dir() -> Result<PathBuf> {
     Ok(target.to_path_buf())
 }
 
+/// The folder of what was built in release.
+pub(crate) fn release_dir() -> Result<PathBuf> {
+    Ok(target_dir()?.join("release"))
+}
+
 /// A shell in the workspace's root.
 pub(crate) fn shell() -> Result<Shell> {
     let shell = Shell::new()?;

@@ -1,6 +1,6 @@
 //! The steps, in the order that finds a mistake soonest and compiles everything once.
 //!
-//! Clippy and the tests share the `dev` builds of all dependencies, the binaries and the benches share one
+//! Clippy, the tests and the benches share the `dev` builds of all dependencies, the binaries and what is counted share one
 //! `release` build; only loom and the fuzz targets, whose compiler flags differ, have target folders of their own.
 
 use std::fs;
@@ -10,10 +10,11 @@ use anyhow::{Context, Result, ensure};
 use xshell::{Shell, cmd};
 
 use super::{Step, fuzz};
+use crate::instructions;
 use crate::packages;
 use crate::page;
-use crate::programs::{CHROMIUM, CLIPPY, CXX, NODE, PYTHON, REDIS, RUSTFMT};
-use crate::workspace::{root, succeeds, target_dir, without_server_settings};
+use crate::programs::{CHROMIUM, CLIPPY, CXX, NODE, PYTHON, REDIS, RUSTFMT, VALGRIND};
+use crate::workspace::{release_dir, root, succeeds, target_dir, without_server_settings};
 
 /// After this many milliseconds a JavaScript test counts as hung. It is no expectation: a test that can tell sooner does so.
 const NODE_TEST_LIMIT: &str = "--test-timeout=600000";
@@ -80,10 +81,10 @@ pub(super) static STEPS: &[Step] = &[
     },
     Step {
         name: "build",
-        about: "the binaries in release: copresence and the echo server",
+        about: "the binaries in release: copresence, the echo server, and what is counted",
         needs: &[],
         programs: &[],
-        run: build,
+        run: instructions::build,
     },
     Step {
         name: "e2e-packages",
@@ -107,6 +108,13 @@ pub(super) static STEPS: &[Step] = &[
         run: e2e,
     },
     Step { name: "benches", about: "every benchmark, once", needs: &[], programs: &[], run: benches },
+    Step {
+        name: "instructions",
+        about: "how many instructions the hot parts take",
+        needs: &["build"],
+        programs: &[&VALGRIND],
+        run: instructions::check,
+    },
     Step { name: "loom", about: "all interleavings of the pose slot", needs: &[], programs: &[], run: loom },
     Step {
         name: "fuzz",
@@ -168,12 +176,6 @@ fn protocol_js(shell: &Shell) -> Result<()> {
     node_tests(shell, "protocol/js", &[], &[])
 }
 
-fn build(shell: &Shell) -> Result<()> {
-    let build = "cargo build --release --locked --package server --bin copresence --example echo";
-    let words = build.split(' ').skip(1);
-    Ok(cmd!(shell, "cargo {words...}").run()?)
-}
-
 fn e2e_packages(shell: &Shell) -> Result<()> {
     packages::npm_ci(shell, "e2e")?;
     packages::python_venv(shell, "e2e")
@@ -189,10 +191,11 @@ fn e2e(shell: &Shell) -> Result<()> {
     node_tests(shell, "e2e", &["conformance"], &[("COPRESENCE_BIN", server)])
 }
 
-/// Named together with the server, although that has none, so that their common dependencies get the features
-/// that they were built with for the binary and are not built a second time.
+/// For whether they work, once each, in the build that the tests have made: nobody reads the times, and optimising nine programs
+/// takes minutes.
 fn benches(shell: &Shell) -> Result<()> {
-    Ok(cmd!(shell, "cargo bench --locked --package benches --package server --bench '*' -- --test").run()?)
+    let benches = cmd!(shell, "cargo test --workspace --exclude xtask --bench '*' --locked --quiet");
+    Ok(without_server_settings(benches).run()?)
 }
 
 fn loom(shell: &Shell) -> Result<()> {
@@ -206,10 +209,6 @@ fn loom(shell: &Shell) -> Result<()> {
     let tests = loom(&["--list"]).read()?;
     ensure!(tests.lines().any(|line| line.ends_with(": test")), "engine has no test named loom_…");
     Ok(loom(&[]).run()?)
-}
-
-fn release_dir() -> Result<PathBuf> {
-    Ok(target_dir()?.join("release"))
 }
 
 /// Runs the tests of `folder` and the folders below it, one file at a time: they share two cores with the
