@@ -79,7 +79,7 @@ impl App {
         let (Some(room), given) = (self.engine.room(&join.room_id), join.password.as_deref()) else {
             return Ok(());
         };
-        let room = (&*room.id, &room.options);
+        let room = (room.key, &room.options);
         self.auth.passwords().check(room, &session.user().id, given, self.engine.now()).map(drop)
     }
 

@@ -71,13 +71,14 @@ impl Default for Passwords {
 }
 
 impl Passwords {
-    /// Whether `given` opens the room of that id and those options for `user`. Who gives nothing tries nothing.
+    /// Whether `given` opens the room of that key ([`RoomShared::key`](engine::RoomShared::key)) and those options for
+    /// `user`. Who gives nothing tries nothing.
     ///
     /// # Errors
     /// [`TooManyTries`]; then it is not looked at.
     pub fn check(
         &self,
-        (room, options): (&str, &RoomOptions),
+        (room, options): (u64, &RoomOptions),
         user: &str,
         given: Option<&str>,
         now: Time,
@@ -85,13 +86,14 @@ impl Passwords {
         if options.password.is_none() || given.is_none() {
             return Ok(options.admits(given));
         }
-        // No id of a room has such a character.
-        let both = format!("{room}\n{user}");
+        // By the key, not by the id: who was in a room of that name has not been in the next one.
+        let room = room.to_string();
+        let both = format!("{room} {user}");
         let mut state = self.state();
         let is_known = state.right.knows(&both);
         // Counted before it is known to be wrong, so that many at once are not more than one after the other.
         state.by_user.take(&both, now).map_err(|wait| TooManyTries { wait })?;
-        if !is_known && let Err(wait) = state.by_room.take(room, now) {
+        if !is_known && let Err(wait) = state.by_room.take(&room, now) {
             state.by_user.give_back(&both);
             return Err(TooManyTries { wait });
         }
@@ -101,7 +103,7 @@ impl Passwords {
             let mut state = self.state();
             state.by_user.give_back(&both);
             if !is_known {
-                state.by_room.give_back(room);
+                state.by_room.give_back(&room);
             }
             // As often as it likes.
             let _ = state.right.take(&both, now);
@@ -133,22 +135,22 @@ mod tests {
         let (passwords, options) = (Passwords::default(), options(Some("sesame")));
         let check = |room, user, given, now| passwords.check((room, &options), user, given, now);
         for _ in 0..MAX_WRONG_OF_USER {
-            assert_eq!(check("a", "eve", None, NOW), Ok(false));
-            assert_eq!(check("a", "eve", Some("Sesame"), NOW), Ok(false));
-            assert_eq!(check("b", "ada", Some("sesame"), NOW), Ok(true));
+            assert_eq!(check(1, "eve", None, NOW), Ok(false));
+            assert_eq!(check(1, "eve", Some("Sesame"), NOW), Ok(false));
+            assert_eq!(check(2, "ada", Some("sesame"), NOW), Ok(true));
         }
         let later = NOW + TRIES_WINDOW / 2;
-        assert_eq!(check("a", "eve", Some("sesame"), later), Err(TooManyTries { wait: TRIES_WINDOW / 2 }));
-        assert_eq!(check("a", "eve", None, later), Ok(false));
-        assert_eq!(check("b", "eve", Some("sesame"), later), Ok(true), "another room");
-        assert_eq!(check("a", "ada", Some("sesame"), later), Ok(true), "another user");
-        assert_eq!(check("a", "eve", Some("sesame"), NOW + TRIES_WINDOW), Ok(true));
+        assert_eq!(check(1, "eve", Some("sesame"), later), Err(TooManyTries { wait: TRIES_WINDOW / 2 }));
+        assert_eq!(check(1, "eve", None, later), Ok(false));
+        assert_eq!(check(2, "eve", Some("sesame"), later), Ok(true), "another room");
+        assert_eq!(check(1, "ada", Some("sesame"), later), Ok(true), "another user");
+        assert_eq!(check(1, "eve", Some("sesame"), NOW + TRIES_WINDOW), Ok(true));
     }
 
     #[test]
     fn many_users_together_have_so_many_and_who_was_in_comes_in_again() {
         let (passwords, options) = (Passwords::default(), options(Some("sesame")));
-        let check = |user: &str, given| passwords.check(("a", &options), user, Some(given), NOW);
+        let check = |user: &str, given| passwords.check((1, &options), user, Some(given), NOW);
         assert_eq!(check("ada", "sesame"), Ok(true));
         for user in 0..MAX_WRONG_OF_ROOM {
             assert_eq!(check(&user.to_string(), "guess"), Ok(false));
@@ -165,7 +167,7 @@ mod tests {
     fn where_there_is_no_password_nothing_is_counted() {
         let (passwords, options) = (Passwords::default(), options(None));
         for _ in 0..=MAX_WRONG_OF_ROOM {
-            assert_eq!(passwords.check(("a", &options), "ada", Some("x"), NOW), Ok(true));
+            assert_eq!(passwords.check((1, &options), "ada", Some("x"), NOW), Ok(true));
         }
     }
 }

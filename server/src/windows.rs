@@ -22,8 +22,8 @@ pub(crate) struct Windows {
     rule: Rule,
     /// When the count began, and how far it is.
     by_name: HashMap<String, (Time, u32)>,
-    /// The same names, in the order in which their counts began.
-    oldest: VecDeque<String>,
+    /// When counts began, in that order, and of whom. What is not in `by_name` with the same time is of no interest.
+    oldest: VecDeque<(Time, String)>,
 }
 
 impl Windows {
@@ -38,10 +38,6 @@ impl Windows {
     pub(crate) fn take(&mut self, name: &str, now: Time) -> Result<(), Duration> {
         self.forget(now);
         if let Some((since, count)) = self.by_name.get_mut(name) {
-            // It may be over, and those before it not.
-            if now.since(*since) >= self.rule.within {
-                (*since, *count) = (now, 0);
-            }
             if *count >= self.rule.most {
                 return Err(self.rule.within.saturating_sub(now.since(*since)));
             }
@@ -49,14 +45,18 @@ impl Windows {
             return Ok(());
         }
         self.by_name.insert(name.to_owned(), (now, 1));
-        self.oldest.push_back(name.to_owned());
+        self.oldest.push_back((now, name.to_owned()));
         Ok(())
     }
 
-    /// One that was counted is not to count after all.
+    /// One that was counted is not to count after all. Who has none left is forgotten, so that what does not count
+    /// takes nobody's place.
     pub(crate) fn give_back(&mut self, name: &str) {
         if let Some((_, count)) = self.by_name.get_mut(name) {
             *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.by_name.remove(name);
+            }
         }
     }
 
@@ -67,13 +67,20 @@ impl Windows {
 
     /// Forgets whose time is over, and makes room for one more.
     fn forget(&mut self, now: Time) {
-        while let Some(name) = self.oldest.front() {
-            let is_over = |(since, _): &(Time, u32)| now.since(*since) >= self.rule.within;
-            if self.oldest.len() < self.rule.names_max && !self.by_name.get(name).is_none_or(is_over) {
-                return;
+        let Self { rule, by_name, oldest } = self;
+        while let Some((since, name)) = oldest.front() {
+            let is_counted = by_name.get(name).is_some_and(|(began, _)| began == since);
+            if is_counted && now.since(*since) < rule.within && by_name.len() < rule.names_max {
+                break;
             }
-            self.by_name.remove(name);
-            self.oldest.pop_front();
+            if is_counted {
+                by_name.remove(name);
+            }
+            oldest.pop_front();
+        }
+        // Those that were given back, behind one that was not.
+        if oldest.len() >= 2 * rule.names_max {
+            oldest.retain(|(since, name)| by_name.get(name).is_some_and(|(began, _)| began == since));
         }
     }
 }
@@ -111,5 +118,20 @@ mod tests {
         }
         assert!(windows.take("ada", NOW).is_ok(), "the oldest of so many is forgotten");
         assert_eq!((windows.by_name.len(), windows.oldest.len()), (RULE.names_max, RULE.names_max));
+    }
+
+    #[test]
+    fn what_was_given_back_takes_nobodys_place() {
+        let mut windows = Windows::new(RULE);
+        take_all(&mut windows, "ada");
+        for index in 0..u64::from(RULE.most) * 100 {
+            let name = index.to_string();
+            let now = NOW + Duration::from_millis(index);
+            assert!(windows.take(&name, now).is_ok());
+            windows.give_back(&name);
+            assert!(windows.oldest.len() <= 2 * RULE.names_max, "{}", windows.oldest.len());
+        }
+        assert!(windows.take("ada", NOW).is_err());
+        assert_eq!(windows.by_name.len(), 1);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use ::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE};
+use ::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use ::http::{HeaderValue, Response, StatusCode};
 use bytes::Bytes;
 use http_body_util::Full;
@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::auth::AuthError;
 use crate::net::serve::{self, Body};
+use crate::passwords::TooManyTries;
 
 /// What a call comes to.
 pub(super) type Reply = Result<Response<Body>, ApiError>;
@@ -57,6 +58,13 @@ impl ApiError {
 impl From<AuthError> for ApiError {
     fn from(error: AuthError) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, error.to_string()).with_header(WWW_AUTHENTICATE, "Bearer")
+    }
+}
+
+impl From<TooManyTries> for ApiError {
+    fn from(error: TooManyTries) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, error.to_string())
+            .with_header(RETRY_AFTER, &error.wait_s().to_string())
     }
 }
 

@@ -142,6 +142,7 @@ pub(super) async fn create(
         return Err(ApiError::bad_request("roomId required"));
     };
     let request = request(&members)?;
+    check_password(parts, user, &id, request.password.as_deref())?;
     // To ask again for a room that is there costs nothing.
     let is_new = parts.engine.room(&id).is_none();
     if is_new && let Err(wait) = makers.take(user, parts.engine.now()) {
@@ -155,15 +156,27 @@ pub(super) async fn create(
     }
     match created {
         Ok(Created::Room(room)) => Ok(reply::json(&RoomView::from(&*room))),
-        Ok(Created::Conflict) => {
-            Err(ApiError::new(StatusCode::CONFLICT, "A room of that id exists with other options"))
-        }
+        Ok(Created::Conflict) => Err(conflict()),
         Err(CreateError::Refused(error)) => Err(error.into()),
         Err(CreateError::Store(error)) => {
             error!(%error, "a persistent room was not made");
             Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "The room could not be stored"))
         }
     }
+}
+
+/// To ask for a room that is there tells whether its password is right, so this counts as a try.
+fn check_password(parts: &ApiParts, user: &str, id: &str, given: Option<&str>) -> Result<(), ApiError> {
+    let Some(room) = parts.engine.room(id) else { return Ok(()) };
+    let room = (room.key, &room.options);
+    match parts.auth.passwords().check(room, user, given, parts.engine.now())? {
+        true => Ok(()),
+        false => Err(conflict()),
+    }
+}
+
+fn conflict() -> ApiError {
+    ApiError::new(StatusCode::CONFLICT, "A room of that id exists with other options")
 }
 
 /// What `members` wish for. Ranges that depend on the server's settings are not looked at here.

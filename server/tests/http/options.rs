@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use server::passwords::MAX_WRONG_OF_USER;
 
 use super::site::Site;
 
@@ -39,6 +40,22 @@ async fn a_room_has_the_rate_and_the_view_that_were_asked_for() {
         let answer = site.post("/api/rooms", &token, other).await;
         answer.check_error(409, "A room of that id exists with other options");
     }
+}
+
+#[tokio::test]
+async fn asking_for_a_room_that_is_there_is_a_try_of_its_password() {
+    let site = Site::new();
+    let (owner, eve) = (site.token().await, site.token_of("eve").await);
+    let with = |password: &str| json!({"roomId": "vault", "password": password});
+    assert_eq!(site.post("/api/rooms", &owner, with("sesame")).await.status, StatusCode::OK);
+    for guess in 0..MAX_WRONG_OF_USER {
+        let answer = site.post("/api/rooms", &eve, with(&guess.to_string())).await;
+        answer.check_error(409, "A room of that id exists with other options");
+    }
+    let answer = site.post("/api/rooms", &eve, with("sesame")).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert!(answer.headers.contains_key("retry-after"));
+    assert_eq!(site.post("/api/rooms", &owner, with("sesame")).await.status, StatusCode::OK);
 }
 
 #[tokio::test]

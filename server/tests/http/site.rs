@@ -175,7 +175,12 @@ impl Site {
     }
 
     pub(crate) async fn token(&self) -> String {
-        let login = self.post("/api/auth/login", "", json!({"username": "ada"})).await;
+        self.token_of("ada").await
+    }
+
+    /// A token for a user of that name.
+    pub(crate) async fn token_of(&self, name: &str) -> String {
+        let login = self.post("/api/auth/login", "", json!({"username": name})).await;
         login.json()["token"].as_str().unwrap().to_owned()
     }
 }

@@ -79,15 +79,12 @@ pub(super) async fn answer(
 fn check_password(parts: &ApiParts, user: &str, room: &str, headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(room) = parts.engine.room(room) else { return Ok(()) };
     let given = headers.get(ROOM_PASSWORD).map(|value| percent_decode(value.as_bytes()).decode_utf8_lossy());
-    let (room, now) = ((&*room.id, &room.options), parts.engine.now());
-    let message = match parts.auth.passwords().check(room, user, given.as_deref(), now) {
+    let room = (room.key, &room.options);
+    let message = match parts.auth.passwords().check(room, user, given.as_deref(), parts.engine.now()) {
         Ok(true) => return Ok(()),
         Ok(false) if given.is_some() => "Wrong password",
         Ok(false) => "The room has a password: it goes into the header x-room-password",
-        Err(error) => {
-            let refused = ApiError::new(StatusCode::TOO_MANY_REQUESTS, error.to_string());
-            return Err(refused.with_header(RETRY_AFTER, &error.wait_s().to_string()));
-        }
+        Err(error) => return Err(error.into()),
     };
     Err(ApiError::new(StatusCode::FORBIDDEN, message))
 }
