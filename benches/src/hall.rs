@@ -32,7 +32,7 @@ const TICK: Duration = Duration::from_millis(50);
 const ENCODED_POSE: &str = r#"451-["update-position",{"_placeholder":true,"num":0}]"#;
 const POSE_PREFIX: &str = r#"42["update-position","#;
 
-/// See the [module](self).
+/// An engine with people in one room, whose clock is turned by hand.
 pub struct Hall {
     runtime: Runtime,
     engine: Engine,
