@@ -68,8 +68,33 @@ impl Process {
 
     /// Asks it to end.
     pub(crate) fn terminate(self) -> Result<()> {
-        let pid = i32::try_from(self.0).ok().and_then(Pid::from_raw).context("no process of that number")?;
-        rustix::process::kill_process(pid, Signal::TERM).context("cannot signal the server")
+        rustix::process::kill_process(self.pid()?, Signal::TERM).context("cannot signal the server")
+    }
+
+    /// Sends a signal to all of the process group that it leads.
+    pub(crate) fn signal_group(self, signal: Signal) -> Result<()> {
+        rustix::process::kill_process_group(self.pid()?, signal).context("cannot signal the server")
+    }
+
+    /// What it has started and what else is in the process group that it leads.
+    pub(crate) fn others_of_its_group(self) -> Result<Vec<u32>> {
+        let mut others = Vec::new();
+        for entry in fs::read_dir("/proc").context("/proc")? {
+            let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // It may have ended meanwhile.
+            let Ok(stat) = Self(id).read("stat") else { continue };
+            let mut fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_whitespace();
+            // After its state come its parent and its group.
+            let is_of_it = fields.by_ref().skip(1).take(2).any(|field| field.parse() == Ok(self.0));
+            if is_of_it && id != self.0 {
+                others.push(id);
+            }
+        }
+        Ok(others)
+    }
+
+    fn pid(self) -> Result<Pid> {
+        i32::try_from(self.0).ok().and_then(Pid::from_raw).context("no process of that number")
     }
 
     fn read(self, file: &str) -> Result<String> {

@@ -1,6 +1,7 @@
 //! A server that runs for the time of one measurement.
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
@@ -9,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use rustix::process::Signal;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::process::{Process, pin};
@@ -65,10 +67,10 @@ pub(crate) fn end_with_this_process() -> Result<()> {
     Ok(())
 }
 
-/// Ends it at once. All of this fails where there is nothing left to do.
+/// Ends it at once, with whatever it has started. All of this fails where there is nothing left to do.
 fn end(child: &Mutex<Child>, data: &Path) {
     let mut child = locked(child);
-    let _ = child.kill();
+    let _ = Process(child.id()).signal_group(Signal::KILL);
     let _ = child.wait();
     let _ = std::fs::remove_dir_all(data);
 }
@@ -110,6 +112,8 @@ impl Running {
         std::fs::create_dir_all(&data)?;
         let mut command = Command::new(program);
         command.args(args).env("PORT", port.to_string()).env("DATA_DIR", &data).envs(environment);
+        // A group of its own: what a wrapper starts ends with it.
+        command.process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         // A child inherits the cores of the thread that starts it, before it runs a single instruction.
         let starter = thread::spawn(move || {
@@ -132,6 +136,7 @@ impl Running {
         drop(at_work);
         let server = Self { child, id, port, data };
         server.wait_until_open()?;
+        server.ensure_alone()?;
         Ok(server)
     }
 
@@ -142,7 +147,7 @@ impl Running {
         let watcher = thread::spawn(move || {
             let is_over = ended.recv_timeout(patience) == Err(RecvTimeoutError::Timeout);
             if is_over {
-                let _ = locked(&child).kill();
+                let _ = Process(locked(&child).id()).signal_group(Signal::KILL);
             }
             is_over
         });
@@ -166,12 +171,22 @@ impl Running {
         Ok(())
     }
 
+    /// What a server has others do for it is not in its CPU time.
+    fn ensure_alone(&self) -> Result<()> {
+        let others = self.process().others_of_its_group()?;
+        ensure!(
+            others.is_empty(),
+            "it has started other processes ({others:?}), whose CPU time would not be counted: start the server itself"
+        );
+        Ok(())
+    }
+
     /// Asks it to end, and waits until it has.
     ///
     /// # Errors
     /// If it does not.
     pub(crate) fn stop(&self) -> Result<()> {
-        self.process().terminate()?;
+        self.process().signal_group(Signal::TERM)?;
         let give_up = Instant::now() + PATIENCE;
         while locked(&self.child).try_wait()?.is_none() {
             ensure!(Instant::now() < give_up, "the server does not end when asked to");
@@ -191,6 +206,8 @@ impl Drop for Running {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader};
+
     use super::*;
 
     #[test]
@@ -202,7 +219,7 @@ mod tests {
 
     #[test]
     fn whatever_takes_too_long_is_ended() {
-        let child = Command::new("sleep").arg("1000").spawn().unwrap();
+        let child = Command::new("sleep").arg("1000").process_group(0).spawn().unwrap();
         let id = child.id();
         let child = Arc::new(Mutex::new(child));
         let server = Running { child, id, port: 0, data: PathBuf::from("no-such-folder") };
@@ -217,6 +234,25 @@ mod tests {
         };
         assert_eq!(status.code(), None);
         assert!(deadline.is_over());
+    }
+
+    #[test]
+    fn whoever_starts_others_is_refused_and_they_end_with_it() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 1000 & echo $!; wait"]).process_group(0).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (id, mut said) = (child.id(), BufReader::new(child.stdout.take().unwrap()));
+        let child = Arc::new(Mutex::new(child));
+        let server = Running { child, id, port: 0, data: PathBuf::from("no-such-folder") };
+        let mut other = String::new();
+        said.read_line(&mut other).unwrap();
+        assert_eq!(server.process().others_of_its_group().unwrap(), [other.trim().parse::<u32>().unwrap()]);
+        assert!(server.ensure_alone().is_err_and(|error| error.to_string().contains(other.trim())));
+        drop(server);
+        // The pipe's end comes when nobody has it open any more.
+        let (tell, told) = sync_channel(1);
+        thread::spawn(move || tell.send(said.read_line(&mut other)));
+        assert_eq!(told.recv_timeout(PATIENCE).expect("both have ended").unwrap(), 0);
     }
 
     #[test]
