@@ -122,6 +122,12 @@ impl Search {
         Ok((self.good, self.bad))
     }
 
+    /// How far apart the two are: as many times the one is the other. Without end if one of them is not known.
+    pub(crate) fn width(&self) -> f64 {
+        let known = self.good.zip(self.bad);
+        known.map_or(f64::INFINITY, |(good, bad)| f64::from(bad) / f64::from(good))
+    }
+
     /// What to try next; `None` if there is nothing more to learn.
     pub(crate) fn next(&self) -> Option<u32> {
         let most = self.most.min(SENDERS_MAX).max(self.least);
@@ -131,10 +137,20 @@ impl Search {
             (None, Some(bad)) => (bad > self.least).then(|| (bad / 2).max(self.least)),
             (Some(good), Some(bad)) => {
                 let near_enough = (f64::from(good) * self.precision).max(1.0);
-                (f64::from(bad.saturating_sub(good)) > near_enough).then(|| good + (bad - good) / 2)
+                (f64::from(bad.saturating_sub(good)) > near_enough).then(|| between(good, bad))
             }
         }
     }
+}
+
+/// Halfway between the two as people see sizes: as many times the one as it is times less than the other. With two digits
+/// if that is still between them.
+fn between(good: u32, bad: u32) -> u32 {
+    // The root of a product is not above the larger factor, but rounding down may lead back to the smaller one.
+    let middle = (u64::from(good) * u64::from(bad)).isqrt().max(u64::from(good) + 1) as u32;
+    let unit = 10_u32.pow(middle.ilog10().saturating_sub(1));
+    let round = middle / unit * unit;
+    if round > good { round } else { middle }
 }
 
 /// What is wrong with a run: ages or silences of those near by above what is asked for, and all its faults.
@@ -275,7 +291,21 @@ mod tests {
             tried.push(users);
             Ok(users <= 320)
         };
-        assert_eq!(known.run(&mut holds).unwrap(), (Some(300), Some(350)));
-        assert_eq!(tried, [300, 350]);
+        assert_eq!(known.run(&mut holds).unwrap(), (Some(280), Some(330)));
+        assert_eq!(tried, [280, 330]);
+    }
+
+    #[test]
+    fn what_is_tried_is_always_between_the_two() {
+        for (good, bad, expected) in
+            [(1, 3, 2), (2, 4, 3), (25, 100, 50), (99, 101, 100), (100, 109, 104), (2_000, 4_000, 2_800)]
+        {
+            assert_eq!(between(good, bad), expected, "{good} {bad}");
+        }
+        assert!(
+            (2..500).all(
+                |good| (2..500).all(|more| (good + 1..good + more).contains(&between(good, good + more)))
+            )
+        );
     }
 }

@@ -307,7 +307,9 @@ impl Report {
     pub(crate) fn faults(&self) -> Vec<String> {
         let mut faults = Vec::new();
         match &self.poses {
-            Some(poses) if poses.poses_received == 0 => faults.push("not one pose arrived".to_owned()),
+            Some(poses) if poses.poses_received == 0 => {
+                faults.push("no pose of the window arrived in time".to_owned());
+            }
             None if self.ticks_per_user_s.unwrap_or(self.frames_per_user_s) == 0.0 => {
                 faults.push("nothing arrived".to_owned());
             }

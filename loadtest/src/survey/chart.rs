@@ -71,22 +71,22 @@ pub(super) struct Chart {
 
 /// All charts for which there is something to draw.
 pub(super) fn all(survey: &Survey) -> Vec<Chart> {
-    let lines = |file, title: &str, y, figure: fn(&Figures) -> Option<f64>| Chart {
+    let lines = |file, title: &str, y, figure: &dyn Fn(&Figures) -> Option<f64>| Chart {
         file,
         title: title.to_owned(),
         plot: Plot::Lines { y, lines: lines(survey, figure) },
     };
-    let cpu = |f: &Figures| (!f.is_overloaded()).then_some(f.cpu_us_per_user_tick);
+    let cpu = |f: &Figures| (!f.is_overloaded(survey.p99_ms)).then_some(f.cpu_us_per_user_tick);
     let charts = vec![
         Chart {
             file: "largest-room.svg",
             title: format!("Largest room at a p99 pose age of at most {} ms", survey.p99_ms),
             plot: Plot::Bars { x: "people in one room".to_owned(), bars: bars(survey) },
         },
-        lines("pose-age-p50.svg", "Pose age, p50", "ms", |f| f.p50_ms),
-        lines("pose-age-p99.svg", "Pose age, p99", "ms", |f| f.p99_ms),
-        lines("cpu.svg", "CPU per user-tick, while the core is not full", "µs", cpu),
-        lines("bytes.svg", "Bytes to each client", "KiB/s", |f| Some(f.kib_per_user_s)),
+        lines("pose-age-p50.svg", "Pose age, p50", "ms", &|f| f.p50_ms),
+        lines("pose-age-p99.svg", "Pose age, p99", "ms", &|f| f.p99_ms),
+        lines("cpu.svg", "CPU per user-tick, while the core is not full", "µs", &cpu),
+        lines("bytes.svg", "Bytes to each client", "KiB/s", &|f| Some(f.kib_per_user_s)),
     ];
     charts.into_iter().filter(Chart::has_anything).collect()
 }
@@ -95,7 +95,7 @@ fn coloured(survey: &Survey) -> impl Iterator<Item = (&Row, RGBColor)> {
     survey.rows.iter().zip(COLOURS.into_iter().cycle())
 }
 
-fn lines(survey: &Survey, figure: fn(&Figures) -> Option<f64>) -> Vec<Line> {
+fn lines(survey: &Survey, figure: &dyn Fn(&Figures) -> Option<f64>) -> Vec<Line> {
     let line = |(row, colour): (&Row, RGBColor)| {
         let points = row.cells.iter().filter_map(|cell| {
             // A logarithm has no place for nothing.
@@ -115,6 +115,9 @@ fn bars(survey: &Survey) -> Vec<Bar> {
             (None, _) => "none found".to_owned(),
             (Some(limit), None) => format!("{} or more", number(limit)),
             (Some(limit), _) if room.load_is_the_limit => format!("{} or more", number(limit)),
+            (Some(limit), Some(broken)) if !room.is_found() => {
+                format!("{}–{}", number(limit), number(broken))
+            }
             (Some(limit), _) => number(limit),
         };
         Some(Bar { name: row.name.clone(), colour, value: limit.into(), text })
@@ -229,6 +232,7 @@ fn label(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::findings::tests::{figures, survey};
+    use super::super::findings::{End, Room};
     use super::*;
 
     fn drawn(survey: &Survey, file: &str) -> String {
@@ -263,6 +267,20 @@ mod tests {
         }
         assert!(!drawn(&survey, "cpu.svg").contains("relay"), "a full core says nothing of costs");
         assert!(!drawn(&survey, "pose-age-p50.svg").contains("bare"), "its poses are made up");
+    }
+
+    #[test]
+    fn a_bar_says_what_is_known_of_its_end() {
+        let told = |change: fn(&mut Room)| {
+            let mut survey = survey();
+            change(survey.rows[0].room.as_mut().unwrap());
+            bars(&survey)[0].text.clone()
+        };
+        assert_eq!(told(|_| ()), "1,200");
+        assert_eq!(told(|room| room.end = Some(End::Time)), "1,200–1,300");
+        assert_eq!(told(|room| room.end = None), "1,200–1,300", "nobody knows");
+        assert_eq!(told(|room| (room.load_is_the_limit, room.end) = (true, None)), "1,200 or more");
+        assert_eq!(told(|room| room.broken_at = None), "1,200 or more");
     }
 
     #[test]

@@ -9,6 +9,8 @@ use crate::report::{Report, ratio};
 
 /// Above this share of its core a server has nothing left.
 const CORE_FULL: f64 = 0.95;
+/// Above this share it has nothing left either if its poses are too old.
+const CORE_NEARLY_FULL: f64 = 0.9;
 
 /// All of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +23,8 @@ pub(crate) struct Survey {
     pub(crate) window_s: f64,
     /// What the p99 pose age may be in the largest room.
     pub(crate) p99_ms: f64,
+    /// For how long somebody near may go unheard of there.
+    pub(crate) max_gap_ms: f64,
     pub(crate) rows: Vec<Row>,
     pub(crate) left_out: Vec<Note>,
     /// Versions and the like.
@@ -75,6 +79,9 @@ pub(crate) struct Figures {
     pub(crate) load_is_the_limit: bool,
     /// What was wrong in any of the rounds, ages not among it.
     pub(crate) faults: Vec<String>,
+    /// What makes the figures doubtful, though the server may be right.
+    #[serde(default)]
+    pub(crate) doubts: Vec<String>,
 }
 
 /// How large a room may be.
@@ -85,6 +92,30 @@ pub(crate) struct Room {
     pub(crate) broken_at: Option<u32>,
     /// Whether it was the load that could do no more.
     pub(crate) load_is_the_limit: bool,
+    /// What was wrong with the fewest that were not well, in a few words.
+    pub(crate) why: Option<String>,
+    /// How the search has ended; `None` if that was not written down.
+    pub(crate) end: Option<End>,
+}
+
+/// How a search for the largest room has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum End {
+    /// The bounds are as near as was asked for, or there is nothing more to try.
+    Found,
+    /// As many numbers were tried as was allowed.
+    Steps,
+    /// The time was up.
+    Time,
+}
+
+impl Room {
+    /// Whether the two bounds have come as near as was asked for. If not, all that is known is that the largest room is
+    /// between them.
+    pub(crate) fn is_found(&self) -> bool {
+        self.end == Some(End::Found)
+    }
 }
 
 impl Figures {
@@ -105,6 +136,7 @@ impl Figures {
             load_is_the_limit: report.load_is_the_limit() && cost.cores <= CORE_FULL,
             // The bare loop's poses are made up.
             faults: if poses.is_some() { report.faults() } else { Vec::new() },
+            doubts: report.doubts(),
         })
     }
 
@@ -114,8 +146,11 @@ impl Figures {
         let known = |figure: fn(&Self) -> Option<f64>| {
             runs.iter().map(figure).collect::<Option<Vec<f64>>>().map(median)
         };
-        let mut faults: Vec<String> = runs.iter().flat_map(|run| run.faults.iter().cloned()).collect();
-        faults.dedup();
+        let told = |told: fn(&Self) -> &Vec<String>| {
+            let mut told: Vec<String> = runs.iter().flat_map(told).cloned().collect();
+            told.dedup();
+            told
+        };
         (!runs.is_empty()).then(|| Self {
             p50_ms: known(|run| run.p50_ms),
             p99_ms: known(|run| run.p99_ms),
@@ -124,13 +159,16 @@ impl Figures {
             cores: of(|run| run.cores),
             kib_per_user_s: of(|run| run.kib_per_user_s),
             load_is_the_limit: runs.iter().any(|run| run.load_is_the_limit),
-            faults,
+            faults: told(|run| &run.faults),
+            doubts: told(|run| &run.doubts),
         })
     }
 
-    /// Whether its core was full, so that its CPU time says no more what the work costs.
-    pub(crate) fn is_overloaded(&self) -> bool {
-        self.cores > CORE_FULL
+    /// Whether its core was full, so that its CPU time says no more what the work costs. A core that is nearly full over
+    /// the window, and whose poses are older than `p99_ms`, has been full for some of it.
+    pub(crate) fn is_overloaded(&self, p99_ms: f64) -> bool {
+        let is_late = self.p99_ms.is_some_and(|found| found > p99_ms);
+        self.cores > CORE_FULL || (is_late && self.cores > CORE_NEARLY_FULL)
     }
 }
 
@@ -166,6 +204,7 @@ pub(super) mod tests {
             kib_per_user_s: 53.0,
             load_is_the_limit: false,
             faults: Vec::new(),
+            doubts: Vec::new(),
         }
     }
 
@@ -181,8 +220,14 @@ pub(super) mod tests {
             command: format!("target/release/{name}"),
             load: "loadtest --users N".to_owned(),
             cells: cells.collect(),
-            room: Some(Room { limit: Some(1_200), broken_at: Some(1_300), load_is_the_limit: false }),
+            room: Some(room(Some(1_200), 1_300, "p99 113 ms")),
         }
+    }
+
+    /// A room that has been found.
+    fn room(limit: Option<u32>, broken_at: u32, why: &str) -> Room {
+        let (broken_at, why) = (Some(broken_at), Some(why.to_owned()));
+        Room { limit, broken_at, load_is_the_limit: false, why, end: Some(End::Found) }
     }
 
     /// The server, a relay that can do no more, and the bare loop.
@@ -193,7 +238,7 @@ pub(super) mod tests {
         bare.room = None;
         let mut relay =
             row("relay", Kind::Relay, vec![Ok(figures(Some(9_000.0), 250.0, 0.99)), Err("too slow with 25")]);
-        relay.room = Some(Room { limit: None, broken_at: Some(25), load_is_the_limit: false });
+        relay.room = Some(room(None, 25, "p99 9000 ms"));
         let served = vec![Ok(figures(Some(51.25), 22.5, 0.1)), Ok(figures(Some(60.0), 11.0, 0.3))];
         Survey {
             sizes: vec![25, 1_000],
@@ -203,6 +248,7 @@ pub(super) mod tests {
             warmup_s: 1.0,
             window_s: 3.0,
             p99_ms: 100.0,
+            max_gap_ms: 1_500.0,
             rows: vec![row("Copresence", Kind::Server, served), relay, bare],
             left_out: vec![note("Bun", "npm has it not")],
             facts: vec![note("rustc", "1.96.0")],
@@ -223,12 +269,22 @@ pub(super) mod tests {
         runs[2].load_is_the_limit = true;
         let medians = Figures::medians(&runs).unwrap();
         assert_eq!((medians.p99_ms, medians.cpu_us_per_user_tick), (Some(20.0), 80.0));
-        assert!(medians.load_is_the_limit && medians.faults.len() == 1 && !medians.is_overloaded());
+        assert!(medians.load_is_the_limit && medians.faults.len() == 1 && !medians.is_overloaded(1.0));
         assert_eq!(Figures::medians(&[]), None);
-        assert_eq!(
-            Figures::medians(&[figures(None, 1.0, 0.96)]).map(|f| (f.p99_ms, f.is_overloaded())),
-            Some((None, true))
-        );
+        assert_eq!(Figures::medians(&[figures(None, 1.0, 0.5)]).map(|f| f.p99_ms), Some(None));
+    }
+
+    #[test]
+    fn a_core_is_full_earlier_if_poses_are_late() {
+        for (p99_ms, cores, expected) in [
+            (None, 0.94, false),
+            (None, 0.96, true),
+            (Some(99.0), 0.94, false),
+            (Some(1_070.0), 0.93, true),
+            (Some(1_070.0), 0.89, false),
+        ] {
+            assert_eq!(figures(p99_ms, 1.0, cores).is_overloaded(100.0), expected, "{p99_ms:?} {cores}");
+        }
     }
 
     #[test]

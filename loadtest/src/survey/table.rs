@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::chart;
-use super::findings::{Figures, Missing, Row, Survey};
+use super::findings::{Figures, Missing, Room, Row, Survey};
 
 /// The charts' folder, as seen from the document.
 const CHARTS: &str = "charts";
@@ -15,7 +15,7 @@ const LOAD: &str = "†";
 
 /// All that there is to say, without the markers around it.
 pub(super) fn write(survey: &Survey) -> String {
-    let Survey { rounds, hz, area_m, warmup_s, window_s, p99_ms, .. } = survey;
+    let Survey { rounds, hz, area_m, warmup_s, window_s, p99_ms, max_gap_ms, .. } = survey;
     let each = match rounds {
         1 => String::new(),
         rounds => format!(", medians of {rounds} rounds in turns"),
@@ -42,9 +42,11 @@ pub(super) fn write(survey: &Survey) -> String {
         text,
         "\n{FULL} its core was full: CPU time then says what one core can do and not what the work costs. {LOAD} the load \
          was at its own limit: no finding about the server. A pose that a tick or patch replaces by a newer one, or that a \
-         budget leaves out, does not arrive, and has no age. The largest room has a p99 pose age of at most {p99_ms} ms, \
-         nobody near unheard of for longer than 2 s, and no fault; the number behind it is the smallest that was tried and \
-         did not hold.\n"
+         budget leaves out, does not arrive, and has no age. What has not come some 11 s after the window counts as not \
+         arrived, so ages near 12 s are lower bounds. The largest room has a p99 pose age of at most {p99_ms} ms, no gap (time \
+         in which somebody near is not heard of) above {max_gap_ms} ms, and no fault; behind it is the smallest number that \
+         was tried and did not hold, and what was wrong. *Between* two numbers, *above* or *below* one: the search was cut off \
+         by its time or by its number of steps.\n"
     );
     text + &missing(survey) + &circumstances(survey)
 }
@@ -54,18 +56,26 @@ fn rooms(survey: &Survey) -> String {
     let mut text =
         format!("| | poses as | largest room at p99 ≤ {} ms |\n| --- | --- | --- |\n", survey.p99_ms);
     for row in &survey.rows {
-        let room = row.room.as_ref().map_or(NOTHING.to_owned(), |room| {
-            let mark = if room.load_is_the_limit { LOAD } else { "" };
-            match (room.limit, room.broken_at) {
-                (Some(limit), Some(broken)) => format!("{} (not {}{mark})", number(limit), number(broken)),
-                (Some(limit), None) => format!("at least {}", number(limit)),
-                (None, Some(broken)) => format!("none found (not {}{mark})", number(broken)),
-                (None, None) => NOTHING.to_owned(),
-            }
-        });
+        let room = row.room.as_ref().map_or(NOTHING.to_owned(), size);
         let _ = writeln!(text, "| {} | {} | {room} |", row.name, row.encoding);
     }
     text
+}
+
+/// What is known of the largest room, and what was wrong with the smallest that was not well.
+fn size(room: &Room) -> String {
+    let mark = if room.load_is_the_limit { LOAD } else { "" };
+    let why = room.why.as_ref().map_or(String::new(), |why| format!(": {}", plain(why)));
+    let broken = room.broken_at.map(|broken| format!("{}{mark}", number(broken)));
+    match (room.limit.map(number), broken, room.is_found()) {
+        (Some(limit), Some(broken), true) => format!("{limit} (not {broken}{why})"),
+        (Some(limit), Some(broken), false) => format!("between {limit} and {broken}{why}"),
+        (Some(limit), None, true) => format!("at least {limit}, the most that were tried"),
+        (Some(limit), None, false) => format!("above {limit}"),
+        (None, Some(broken), true) => format!("none found (not {broken}{why})"),
+        (None, Some(broken), false) => format!("below {broken}{why}"),
+        (None, None, _) => NOTHING.to_owned(),
+    }
 }
 
 /// A table with a column for each size.
@@ -75,7 +85,7 @@ fn by_size(survey: &Survey, title: &str, figure: &dyn Fn(&Figures) -> Option<Str
     let of_row = |row: &Row| -> Option<String> {
         let cells = row.cells.iter().map(|cell| {
             let figures = cell.figures.as_ref()?;
-            let marks = [(figures.is_overloaded(), FULL), (figures.load_is_the_limit, LOAD)];
+            let marks = [(figures.is_overloaded(survey.p99_ms), FULL), (figures.load_is_the_limit, LOAD)];
             let marks: String = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| *mark).collect();
             Some(figure(figures)? + &marks)
         });
@@ -99,10 +109,12 @@ fn missing(survey: &Survey) -> String {
             lines.push(format!("- {} from {} on: {}", row.name, number(users), plain(why)));
         }
         for cell in &row.cells {
-            let faults = cell.figures.iter().flat_map(|figures| &figures.faults);
-            lines.extend(
-                faults.map(|fault| format!("- {} with {}: {}", row.name, number(cell.users), plain(fault))),
-            );
+            let figures = cell.figures.iter();
+            let faults = figures.clone().flat_map(|figures| &figures.faults).map(|fault| plain(fault));
+            let doubts = figures.flat_map(|figures| &figures.doubts);
+            let doubts = doubts.map(|doubt| format!("doubtful: {}", plain(doubt)));
+            let told = |what| format!("- {} with {}: {what}", row.name, number(cell.users));
+            lines.extend(faults.chain(doubts).map(told));
         }
     }
     lines.extend(
@@ -110,7 +122,7 @@ fn missing(survey: &Survey) -> String {
     );
     match lines.len() {
         0 => String::new(),
-        _ => format!("\nNot measured, or with faults:\n\n{}\n", lines.join("\n")),
+        _ => format!("\nNot measured, with faults, or doubtful:\n\n{}\n", lines.join("\n")),
     }
 }
 
@@ -154,6 +166,7 @@ pub(super) fn number(value: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::findings::End;
     use super::super::findings::tests::survey;
     use super::*;
 
@@ -164,8 +177,11 @@ mod tests {
     #[test]
     fn every_row_has_its_figures_and_every_gap_its_reason() {
         let text = write(&survey());
-        assert_eq!(line(&text, "| Copresence | json"), "| Copresence | json | 1,200 (not 1,300) |");
-        assert_eq!(line(&text, "| relay | json"), "| relay | json | none found (not 25) |");
+        assert_eq!(
+            line(&text, "| Copresence | json"),
+            "| Copresence | json | 1,200 (not 1,300: p99 113 ms) |"
+        );
+        assert_eq!(line(&text, "| relay | json"), "| relay | json | none found (not 25: p99 9000 ms) |");
         assert_eq!(line(&text, "| bare loop | json"), "| bare loop | json | – |");
         let ages: Vec<&str> =
             text.lines().skip_while(|line| !line.starts_with("| Pose age")).take(4).collect();
@@ -195,11 +211,32 @@ mod tests {
         let figures = survey.rows[0].cells[1].figures.as_mut().unwrap();
         figures.load_is_the_limit = true;
         figures.faults.push("3 sessions ended: <gone> | away".to_owned());
+        figures.doubts.push("many poses left late".to_owned());
         survey.rows[0].room.as_mut().unwrap().load_is_the_limit = true;
         let text = write(&survey);
-        assert!(text.contains("| 1,200 (not 1,300†) |") && text.contains("| 30.0 / 60.0† |"), "{text}");
+        assert_eq!(
+            line(&text, "- Copresence with 1,000: doubtful"),
+            "- Copresence with 1,000: doubtful: many poses left late"
+        );
+        assert!(
+            text.contains("| 1,200 (not 1,300†: p99 113 ms) |") && text.contains("| 30.0 / 60.0† |"),
+            "{text}"
+        );
         let fault = "- Copresence with 1,000: 3 sessions ended: &lt;gone> / away";
         assert_eq!(line(&text, "- Copresence with"), fault);
+    }
+
+    #[test]
+    fn a_search_that_was_cut_off_says_so() {
+        let mut room = survey().rows[0].room.clone().unwrap();
+        room.end = Some(End::Time);
+        assert_eq!(size(&room), "between 1,200 and 1,300: p99 113 ms");
+        assert_eq!(size(&Room { limit: None, ..room.clone() }), "below 1,300: p99 113 ms");
+        room = Room { broken_at: None, why: None, ..room };
+        assert_eq!(size(&room), "above 1,200");
+        room.end = Some(End::Found);
+        assert_eq!(size(&room), "at least 1,200, the most that were tried");
+        assert!(write(&survey()).contains("above 1500 ms, and no fault"));
     }
 
     #[test]
