@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// By how many percent a count may differ from the one in the file, either way.
 const TOLERANCE_PERCENT: u128 = 5;
@@ -52,6 +52,9 @@ impl Counts {
     pub(super) const HOST: &'static str = "host";
 
     /// Reads what [`Counts::to_text`] has written.
+    ///
+    /// # Errors
+    /// If a line cannot be read or is there twice, or none names the platform.
     pub(super) fn parse(text: &str) -> Result<Self> {
         let mut counts = Self::default();
         let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -69,6 +72,8 @@ impl Counts {
                 bail!("`{line}` is there twice");
             }
         }
+        // Without it nothing would ever be compared, and nobody would notice.
+        ensure!(counts.with.contains_key(Self::HOST), "no line says `{WITH} {} platform`", Self::HOST);
         Ok(counts)
     }
 
@@ -211,7 +216,16 @@ mod tests {
         let counts = counts(&[("tick/1000", 2_255_265), ("a-part-with-a-long-name", 1)]);
         assert_eq!(Counts::parse(&counts.to_text()).unwrap(), counts);
         for broken in ["tick", "tick many", "with rustc", "tick 1\ntick 1"] {
-            assert!(Counts::parse(broken).is_err(), "{broken}");
+            assert!(Counts::parse(&format!("with host h\n{broken}")).is_err(), "{broken}");
+        }
+    }
+
+    #[test]
+    fn counts_of_no_platform_are_refused() {
+        assert!(Counts::parse("with host h\nwith rustc 1\ntick 1").is_ok());
+        for no_host in ["", "with rustc 1\ntick 1"] {
+            let error = Counts::parse(no_host).unwrap_err().to_string();
+            assert!(error.contains("with host"), "{no_host}: {error}");
         }
     }
 
