@@ -1,5 +1,6 @@
 //! What was written down, read back.
 
+mod begun;
 pub mod both;
 pub mod command;
 mod mend;

@@ -1,7 +1,7 @@
 //! Recordings in the files of hours, and imported ones beside them.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use replay::{RecordId, StoredRecord};
 use sha2::{Digest as _, Sha256};
 use tracing::warn;
 
-use super::mend::Mender;
+use super::mend::{Mender, Outcome};
 use super::recordings::{ReadError, Recordings, Span, merged};
 use crate::journal::folder::{Folder, Hour};
 use crate::journal::table::{PageEnd, Table, TableError};
@@ -25,6 +25,9 @@ const IMPORTS: &str = "imports";
 
 /// How often an import is read that is another one each time.
 const IMPORT_TRIES: usize = 3;
+
+/// Formats that newer versions may bring. A file that claims to have a later one, or one before the first, is damaged.
+const FORMATS_TO_COME: i64 = 1_000;
 
 /// Where the imported recording of a room is, or would be: a file of records with this room alone. Put together under
 /// another name and then renamed, it is there whole or not at all.
@@ -133,8 +136,8 @@ impl SqliteRecordings {
         }
     }
 
-    /// The same for an import. One that is damaged is put together anew first; if that is not possible, it counts as
-    /// absent.
+    /// The same for an import. One that is damaged is put together anew first; if nothing of it can be saved, it counts
+    /// as absent. If that cannot be done now, there is no answer, for it would be a part of one.
     fn with_import<T>(
         &self,
         room: &str,
@@ -150,17 +153,22 @@ impl SqliteRecordings {
             }
         };
         for _ in 0..IMPORT_TRIES {
-            let Some(file) = file_id(&path) else { return Ok(None) };
+            // One that nobody lets us see is not absent.
+            let file = match fs::metadata(&path) {
+                Ok(metadata) => id_of(&metadata),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(ReadError(error.to_string())),
+            };
             match self.with_file(&path, &mut work) {
-                Err(error) if error.is_damage() || matches!(error, TableError::TooNew { .. }) => {
-                    if !self.mender.mend(&path, file, room, &error) {
-                        return Ok(None);
-                    }
-                }
+                Err(error) if is_damage(&error) => match self.mender.mend(&path, file, room, &error) {
+                    Ok(Outcome::Anew) => {}
+                    Ok(Outcome::Nothing) => return Ok(None),
+                    Err(mend) => return Err(ReadError(format!("an import is damaged: {error}; {mend}"))),
+                },
                 result => return result.map_err(read_error),
             }
         }
-        Ok(None)
+        Err(ReadError("an import is another one each time".into()))
     }
 
     /// The room's records in its import.
@@ -172,7 +180,7 @@ impl SqliteRecordings {
         bytes_max: usize,
     ) -> Result<Vec<StoredRecord>, ReadError> {
         let mut part = Vec::new();
-        // What comes before the damage stays if the rest cannot be saved.
+        // What comes before the damage stays if there is no more to be saved.
         self.with_import(room, |table| {
             let page = table.page(room, from, until_ms, bytes_max)?;
             if page.damaged > 0 {
@@ -274,7 +282,19 @@ impl Recordings for SqliteRecordings {
 }
 
 pub(super) fn file_id(path: &Path) -> Option<FileId> {
-    fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok()
+    fs::metadata(path).map(|metadata| id_of(&metadata)).ok()
+}
+
+pub(super) fn id_of(metadata: &Metadata) -> FileId {
+    (metadata.dev(), metadata.ino())
+}
+
+/// Whether an import's content is at fault. One that a newer version wrote is for that one to read.
+fn is_damage(error: &TableError) -> bool {
+    match error {
+        TableError::TooNew { found, known } => !(*known..=known + FORMATS_TO_COME).contains(found),
+        error => error.is_damage(),
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "what `map_err` takes")]

@@ -1,6 +1,6 @@
 //! A room's recording as one file.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use replay::archive::{self, Header};
 use replay::timeline::LOOK_AHEAD_MS;
 use replay::{Content, Objects, RecordId, RecordKind, StoredRecord};
 
+use super::begun::{Begun, Naming, sync_folder};
 use super::recordings::{ReadError, Recordings};
 use super::sqlite::{import_path, make_import_folder};
 use crate::journal::backend::Entry;
@@ -144,13 +145,13 @@ pub fn export_to_file(
     if !force && path.exists() {
         return Err(TransferError::Exists(path.to_owned()));
     }
-    let begun = Begun::beside(path);
-    let file = File::create(&begun.0).map_err(failed)?;
+    let begun = Begun::beside(path).map_err(failed)?;
+    let file = File::create(begun.path()).map_err(failed)?;
     let mut to = BufWriter::new(file);
     let done = export(recordings, room, span_ms, (path, &mut to), progress)?;
     let file = to.into_inner().map_err(|error| failed(error.into_error()))?;
     file.sync_all().map_err(failed)?;
-    fs::rename(&begun.0, path).map_err(failed)?;
+    begun.rename(path).map_err(failed)?;
     Ok(done)
 }
 
@@ -175,13 +176,14 @@ pub fn import(
     let room: Arc<str> = room.unwrap_or(&reader.header().room).into();
     protocol::event::check_room_id(&room).map_err(|_| TransferError::RoomId(room.to_string()))?;
     let kept = import_path(data_dir, &room);
-    make_import_folder(data_dir).map_err(|error| TransferError::File(kept.clone(), error))?;
+    let unkept = |error| TransferError::File(kept.clone(), error);
+    make_import_folder(data_dir).map_err(unkept)?;
     if !force && kept.exists() {
-        return Err(TransferError::Exists(kept));
+        return Err(TransferError::Exists(kept.clone()));
     }
-    let begun = Begun::beside(&kept);
-    let failed = |error| TransferError::Table(begun.0.clone(), error);
-    let mut table = Table::open(&begun.0).map_err(failed)?;
+    let begun = Begun::import(&kept).map_err(unkept)?;
+    let failed = |error| TransferError::Table(begun.path().to_owned(), error);
+    let mut table = Table::open(begun.path()).map_err(failed)?;
     let (mut done, mut batch, mut bytes) = (Transferred::default(), Vec::new(), 0);
     while let Some(record) = reader.next_record().map_err(damaged)? {
         done.count(&record);
@@ -197,39 +199,12 @@ pub fn import(
     }
     table.insert(&batch).map_err(failed)?;
     table.seal().map_err(failed)?;
-    fs::rename(&begun.0, &kept).map_err(|error| TransferError::File(kept.clone(), error))?;
-    sync_folder(&kept).map_err(|error| TransferError::File(kept.clone(), error))?;
+    let _naming = Naming::beside(&kept).map_err(unkept)?;
+    // Another one may have come meanwhile.
+    if !force && kept.exists() {
+        return Err(TransferError::Exists(kept.clone()));
+    }
+    begun.rename(&kept).map_err(unkept)?;
+    sync_folder(&kept).map_err(unkept)?;
     Ok((room.to_string(), done))
-}
-
-/// A name is on the disk when its folder is.
-pub(super) fn sync_folder(of: &Path) -> io::Result<()> {
-    of.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-}
-
-/// A file that is being written, and goes away unless it is renamed.
-pub(super) struct Begun(PathBuf);
-
-impl Begun {
-    /// Has a name that nobody takes for a whole file, and no other process has.
-    pub(super) fn beside(path: &Path) -> Self {
-        let mut name = path.file_name().unwrap_or_default().to_owned();
-        name.push(format!(".{}.begun", std::process::id()));
-        Self(path.with_file_name(name))
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Begun {
-    fn drop(&mut self) {
-        for end in ["", "-wal", "-shm"] {
-            let mut name = self.0.clone().into_os_string();
-            name.push(end);
-            // Absent if it was renamed.
-            let _ = fs::remove_file(name);
-        }
-    }
 }

@@ -10,6 +10,7 @@ use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use replay::{RecordId, StoredRecord};
 use server::replay::recordings::Recordings as _;
 use server::replay::sqlite::{SqliteRecordings, import_path};
+use server::replay::transfer::{TransferError, export_to_file};
 use tempfile::TempDir;
 
 use crate::naive::{Wish, told};
@@ -18,6 +19,9 @@ use crate::room::{Room, START_MS, write};
 use crate::transfer::imported;
 
 const PAGE: usize = 4_096;
+
+/// Where SQLite keeps the number of a file's format.
+const FORMAT_AT: u64 = 60;
 
 /// Records that one page may have at most, of the sizes that these have.
 const RECORDS_PER_PAGE: usize = 64;
@@ -110,4 +114,66 @@ async fn a_damaged_import_is_told_with_what_was_recorded_here() {
     assert_eq!(rig.stream("hall/replay").await.lines(), told(&later.records, &Wish::default()));
     assert_eq!(rig.stream("hall/replay").await.lines(), told(&later.records, &Wish::default()));
     assert_eq!((aside(&path), fs::read(&path).unwrap()), (1, b"no recording at all".to_vec()));
+}
+
+#[tokio::test]
+async fn a_damaged_import_that_cannot_be_mended_now_is_not_passed_off_as_whole() {
+    let mut room = Room::open(14, START_MS);
+    room.live(60);
+    let (copy, path) = copy_of(&imported(&room.records));
+    let middle = fs::metadata(&path).unwrap().len() as usize / PAGE / 2 * PAGE;
+    OpenOptions::new().write(true).open(&path).unwrap().write_all_at(&[0xff; PAGE], middle as u64).unwrap();
+    // Nobody can lock that.
+    let lock = path.with_file_name("lock");
+    fs::create_dir(&lock).unwrap();
+    let rig = Rig::over_files(copy.path());
+    for _ in 0..2 {
+        rig.array("hall/replay").await.check_error(503, "The recording cannot be read now");
+    }
+    let recordings = SqliteRecordings::in_data_dir(copy.path());
+    let file = copy.path().join("hall.rec");
+    let exported = export_to_file(&recordings, "hall", (0, u64::MAX), &file, false, |_| {});
+    assert!(matches!(exported, Err(TransferError::Read(_))), "{exported:?}");
+    assert!(!file.exists());
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 2, "nothing is left of the attempts");
+
+    fs::remove_dir(&lock).unwrap();
+    let read = rig.stream("hall/replay").await.lines();
+    assert!(read.len() > told(&room.records, &Wish::default()).len() / 2);
+    assert_eq!(aside(&path), 1);
+}
+
+#[test]
+fn an_import_of_a_newer_version_stays_as_it_is() {
+    let mut room = Room::open(15, START_MS);
+    room.live(10);
+    let (copy, path) = copy_of(&imported(&room.records));
+    let set_format = |format: i32| {
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.write_all_at(&format.to_be_bytes(), FORMAT_AT).unwrap();
+    };
+    set_format(2);
+    let written = fs::read(&path).unwrap();
+    let recordings = SqliteRecordings::in_data_dir(copy.path());
+    for _ in 0..2 {
+        let error = recordings.page("hall", RecordId::default(), u64::MAX, 20_000).unwrap_err();
+        assert!(error.to_string().contains("format 2"), "{error}");
+    }
+    assert_eq!((aside(&path), fs::read(&path).unwrap() == written), (0, true));
+    // No version will ever have these.
+    for (times, format) in [(1, -1), (2, i32::MAX)] {
+        set_format(format);
+        assert_eq!(all(copy.path()), room.records);
+        assert_eq!(aside(&path), times);
+    }
+}
+
+#[test]
+fn an_import_that_nobody_lets_us_see_is_not_absent() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = import_path(directory.path(), "hall");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    // It leads to itself.
+    std::os::unix::fs::symlink(&path, &path).unwrap();
+    SqliteRecordings::in_data_dir(directory.path()).span("hall").unwrap_err();
 }

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::Arc;
 
-use replay::StoredRecord;
+use replay::archive::{Header, Writer};
+use replay::{RecordId, RecordKind, StoredRecord};
 use serde_json::Value;
 use server::replay::query::Query;
-use server::replay::sqlite::SqliteRecordings;
+use server::replay::sqlite::{SqliteRecordings, import_path};
+use server::replay::transfer::{self, TransferError, Transferred};
 use server::replay::walk::{Form, Progress, STEP_BYTES, Walk};
 use tempfile::{TempDir, tempdir};
 
@@ -53,8 +55,10 @@ fn recorded(seed: u64) -> (TempDir, Room) {
     (directory, room)
 }
 
+/// Files in the folder of imports, its lock not counted.
 fn files(folder: &Path) -> usize {
-    fs::read_dir(folder).map_or(0, Iterator::count)
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    entries.filter(|entry| entry.as_ref().unwrap().file_name() != "lock").count()
 }
 
 #[tokio::test]
@@ -189,4 +193,66 @@ fn what_is_dated_in_the_future_is_read_a_piece_at_a_time() {
         }
     }
     assert!(lines == told(&room.records, &Wish::default()));
+}
+
+#[tokio::test]
+async fn what_a_killed_import_left_is_not_mixed_with_the_next() {
+    let (directory, room) = recorded(6);
+    let data = directory.path();
+    let (hall, other) = (data.join("hall.rec"), data.join("other.rec"));
+    succeeds(data, &["export", "--room", "hall", hall.to_str().unwrap()], "exported ");
+    let mut elsewhere = Room::open(7, START_MS + 500);
+    elsewhere.live(20);
+    write(data, "other", &elsewhere.records);
+    succeeds(data, &["export", "--room", "other", other.to_str().unwrap()], "exported ");
+
+    let there = tempdir().unwrap();
+    let imports = there.path().join("replay/imports");
+    succeeds(there.path(), &["import", "--room", "hall", other.to_str().unwrap()], "imported ");
+    let kept = import_path(there.path(), "hall");
+    // As they are called whose processes all have the same number, and this one's own.
+    for number in [1, std::process::id()] {
+        let left = format!("{}.{number}.begun", kept.display());
+        fs::copy(&kept, &left).unwrap();
+        fs::write(format!("{left}-wal"), "a log").unwrap();
+    }
+    fs::remove_file(&kept).unwrap();
+    succeeds(there.path(), &["import", hall.to_str().unwrap()], "imported ");
+    assert_eq!(files(&imports), 1);
+    let told_there = Rig::over_files(there.path()).stream("hall/replay").await.lines();
+    assert_eq!(told_there, told(&room.records, &Wish::default()));
+}
+
+#[test]
+fn an_import_takes_its_name_only_under_the_lock_and_if_it_is_free() {
+    let (directory, _) = recorded(8);
+    let (path, there) = (directory.path().join("long.rec"), tempdir().unwrap());
+    let header = Header { room: "hall".into(), options: "{}".into() };
+    let mut writer = Writer::new(fs::File::create(&path).unwrap(), &header).unwrap();
+    // So many that it is told how far it has come.
+    for ms in 0..5_000 {
+        let payload = b"a record".as_slice().into();
+        writer
+            .record(&StoredRecord { id: RecordId::at(START_MS + ms), kind: RecordKind::Event, payload })
+            .unwrap();
+    }
+    writer.finish().unwrap();
+    let imports = there.path().join("replay/imports");
+    let (lock, kept) = (imports.join("lock"), import_path(there.path(), "hall"));
+
+    let take_lock = |_: &Transferred| {
+        fs::remove_file(&lock).unwrap();
+        fs::create_dir(&lock).unwrap();
+    };
+    let error = transfer::import(&path, None, there.path(), false, take_lock).unwrap_err();
+    assert!(matches!(error, TransferError::File(..)), "{error}");
+    fs::remove_dir(&lock).unwrap();
+    assert_eq!(files(&imports), 0);
+
+    let be_first = |_: &Transferred| fs::write(&kept, "another one").unwrap();
+    let error = transfer::import(&path, None, there.path(), false, be_first).unwrap_err();
+    assert!(matches!(error, TransferError::Exists(_)), "{error}");
+    assert_eq!((files(&imports), fs::read(&kept).unwrap()), (1, b"another one".to_vec()));
+    transfer::import(&path, None, there.path(), true, |_| {}).unwrap();
+    assert_eq!(files(&imports), 1);
 }
