@@ -249,6 +249,8 @@ mod tests {
             let options = DEFAULTS.accept(&request, [0; 16]).unwrap();
             let stored = serde_json::to_string(&options).unwrap();
             assert_eq!(serde_json::from_str::<RoomOptions>(&stored).unwrap(), options, "{stored}");
+            let members: serde_json::Value = serde_json::from_str(&stored).unwrap();
+            assert_eq!(members["record"], asked, "earlier versions look there: {stored}");
         }
     }
 

@@ -18,8 +18,9 @@ pub(super) struct StoredOptions {
     /// Absent from what was stored before a password kept a room from being recorded unasked.
     #[serde(default)]
     recorded: Option<bool>,
-    /// What stood there then: of a room with a password nobody can tell whether that was asked for.
-    #[serde(default, skip_serializing)]
+    /// What stood there then: of a room with a password nobody can tell whether that was asked for. It is still written,
+    /// because an earlier version that takes the room over would record it otherwise.
+    #[serde(default)]
     record: Option<bool>,
     #[serde(default)]
     record_messages: bool,
@@ -37,7 +38,7 @@ impl From<StoredOptions> for RoomOptions {
 impl From<RoomOptions> for StoredOptions {
     fn from(options: RoomOptions) -> Self {
         let RoomOptions { max_users, persistent, tick_hz, view, password, record, record_messages } = options;
-        let recorded = Some(record);
-        Self { max_users, persistent, tick_hz, view, password, recorded, record: None, record_messages }
+        let (recorded, record) = (Some(record), Some(record));
+        Self { max_users, persistent, tick_hz, view, password, recorded, record, record_messages }
     }
 }

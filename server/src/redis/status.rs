@@ -47,6 +47,8 @@ pub(super) enum Dropped {
     Conflict,
     /// The stream of the hour was full.
     StreamFull,
+    /// It waited for longer than recordings are kept.
+    Expired,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -62,6 +64,7 @@ impl From<Dropped> for Reason {
             Dropped::SpoolFull => "spool_full",
             Dropped::Conflict => "conflict",
             Dropped::StreamFull => "stream_full",
+            Dropped::Expired => "expired",
         };
         Self { reason }
     }
@@ -176,9 +179,9 @@ impl Status {
     }
 
     fn dropped(&self) -> u64 {
-        use Dropped::{Conflict, QueueFull, SpoolFull, StreamFull, TooLate};
+        use Dropped::{Conflict, Expired, QueueFull, SpoolFull, StreamFull, TooLate};
         let of = |why: Dropped| self.dropped.get_or_create(&why.into()).get();
-        [QueueFull, TooLate, SpoolFull, Conflict, StreamFull].into_iter().map(of).sum()
+        [QueueFull, TooLate, SpoolFull, Conflict, StreamFull, Expired].into_iter().map(of).sum()
     }
 
     /// Redis is there and has everything.

@@ -1,6 +1,5 @@
 //! One reading of a recording, from a beginning to an end, in steps.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::vec;
 
@@ -23,7 +22,7 @@ pub const STEP_BYTES: usize = 64 * 1024;
 pub const SETTLED_AFTER_MS: u64 = 5_000;
 
 /// What happened later from now than this did not happen here, so nothing comes in before it any more: an import may
-/// have any dates. In between lie clocks that were set back, and what is written down while it is read.
+/// have any dates. In between lie clocks that were set back, and what is written down after the time was looked at.
 pub const SETTLED_AHEAD_MS: u64 = 5_000;
 
 /// Bytes of text, and of records, that are gone through before it is known whether they may be told. Full: the reading
@@ -56,9 +55,10 @@ pub struct Walk {
     room: Arc<str>,
     form: Form,
     bytes_max: usize,
-    /// Times at which something may come in later, after it was read. None for a reading without a limit, which goes
-    /// to the end in any case.
-    open_ms: Range<u64>,
+    /// From this time on something may come in later, after it was read; how far, only the time at which it was read
+    /// tells. None for a reading without a limit, which goes to the end in any case.
+    open_from_ms: Option<u64>,
+    clock: Box<dyn Fn() -> u64 + Send>,
     left: Option<u64>,
     after: Cursor,
     /// What was told last.
@@ -92,8 +92,8 @@ struct Open {
 }
 
 impl Walk {
-    /// Begins to read what `query` asks of a room; `None` if there are no records of it. `now_ms` is the time now.
-    /// At most about `bytes_max` bytes are told.
+    /// Begins to read what `query` asks of a room; `None` if there are no records of it. At most about
+    /// `bytes_max` bytes are told. `clock` says what time it is, Unix ms: a reading may take as long as its reader likes.
     ///
     /// # Errors
     /// [`ReadError`]
@@ -103,8 +103,9 @@ impl Walk {
         query: &Query,
         form: Form,
         bytes_max: usize,
-        now_ms: u64,
+        clock: impl Fn() -> u64 + Send + 'static,
     ) -> Result<Option<Self>, ReadError> {
+        let begun_ms = clock();
         let Some(span) = recordings.span(&room)? else { return Ok(None) };
         let after = query.after.unwrap_or_default();
         let from_ms = query.from_ms.max(after.at_ms);
@@ -127,12 +128,8 @@ impl Walk {
             room,
             form,
             bytes_max,
-            open_ms: match has_limit {
-                true => {
-                    (now_ms + 1).saturating_sub(SETTLED_AFTER_MS)..now_ms.saturating_add(SETTLED_AHEAD_MS)
-                }
-                false => 0..0,
-            },
+            open_from_ms: has_limit.then(|| (begun_ms + 1).saturating_sub(SETTLED_AFTER_MS)),
+            clock: Box::new(clock),
             left: query.limit,
             after,
             cursor: after.max(Cursor { at_ms: query.from_ms, seen: 0 }),
@@ -171,7 +168,7 @@ impl Walk {
                 Next::End => return Ok(Progress::Whole),
             };
             let Some(seen) = self.place(&moment) else { continue };
-            if open.is_none() && self.open_ms.contains(&moment.at_ms) {
+            if open.is_none() && self.is_open(moment.at_ms) {
                 let pages_left = OPEN_BYTES_MAX / PAGE_BYTES;
                 open = Some(Open { length: out.len(), cursor: self.cursor, pages_left });
             }
@@ -182,6 +179,12 @@ impl Walk {
             self.tell(&moment, out);
             self.cursor = seen;
         }
+    }
+
+    /// Whether something may still come in at that time. What has been read until now happened until now.
+    fn is_open(&self, at_ms: u64) -> bool {
+        self.open_from_ms.is_some_and(|from_ms| at_ms >= from_ms)
+            && at_ms < (self.clock)().saturating_add(SETTLED_AHEAD_MS)
     }
 
     /// Ends here, or where it came upon what is not settled.

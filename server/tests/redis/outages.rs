@@ -3,11 +3,11 @@
 use replay::RecordKind::{Event, Keyframe, KeyframeUnchanged, Poses};
 use server::journal::backend::Backend as _;
 use server::journal::table::Table;
-use server::redis::{KEPT_AFTER_SHIPPING, SPOOL};
+use server::redis::{HOUR_MS, KEPT_AFTER_SHIPPING, SPOOL};
 
 use crate::ids_in;
 use crate::programs::RedisServer;
-use crate::site::{Site, now_ms, object, until};
+use crate::site::{Site, TTL, now_ms, object, until};
 
 #[tokio::test]
 async fn refused_at_the_start() {
@@ -128,6 +128,36 @@ async fn back_empty_after_a_long_time() {
     site.backend.tend(now_ms() + 6 * kept_ms);
     assert_eq!(rows(&site), Some((101, 101)), "the newest stays, so that numbers only grow");
     site.check(|room| Some(ids_in(&server, room))).await;
+}
+
+#[tokio::test]
+async fn away_for_longer_than_recordings_are_kept() {
+    let mut server = RedisServer::stopped(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut site = Site::start(&server.url()).await;
+    // More than is sent at once, of an hour that has been over for longer than that.
+    site.go_to(now_ms() - 2 * HOUR_MS - TTL.as_millis() as u64);
+    for _ in 0..50 {
+        let entries = [site.entry("a", Event, 100_000), site.entry("b", Poses, 1_000)];
+        site.backend.write(&entries).unwrap();
+    }
+    site.go_to(now_ms());
+    site.write("a", &[Event, Keyframe]);
+    site.write("b", &[Event]);
+    server.restart();
+    for _ in 0..2 {
+        site.settled().await;
+        for (room, expired) in [("a", 50), ("b", 0)] {
+            let kept = site.reliable[room][expired..].iter().map(|(id, ..)| *id);
+            assert_eq!(ids_in(&server, room), kept.collect::<Vec<_>>(), "of room {room}");
+        }
+        let health = site.health();
+        assert_eq!((health.dropped, health.setbacks, site.backend.losses()), (100, 0, 0));
+        // The spool still has what was dropped, and offers it again.
+        server.kill();
+        site.away().await;
+        server.restart();
+        site.write("a", &[Event]);
+    }
 }
 
 #[tokio::test]

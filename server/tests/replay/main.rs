@@ -3,6 +3,7 @@
 
 mod answers;
 mod imports;
+mod live;
 mod naive;
 mod places;
 mod rig;

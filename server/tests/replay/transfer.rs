@@ -180,7 +180,7 @@ fn what_is_dated_in_the_future_is_read_a_piece_at_a_time() {
     let directory = imported(&room.records);
     let recordings = Arc::new(SqliteRecordings::in_data_dir(directory.path()));
     let query = Query { limit: Some(u64::MAX), ..Query::default() };
-    let begun = Walk::begin(recordings, "hall".into(), &query, Form::Lines, usize::MAX, START_MS);
+    let begun = Walk::begin(recordings, "hall".into(), &query, Form::Lines, usize::MAX, || START_MS);
     let (mut walk, mut lines) = (begun.unwrap().unwrap(), Vec::new());
     loop {
         let mut text = Vec::new();

@@ -119,9 +119,10 @@ async fn begin(
     form: Form,
 ) -> Result<Option<Reading>, Failure> {
     let (recordings, room) = (parts.replays.recordings.clone(), Arc::from(room));
-    let now_ms = parts.engine.now().as_millis();
+    let engine = parts.engine.clone();
+    let clock = move || engine.now().as_millis();
     let bytes_max = if form == Form::Items { MAX_REPLAY_BYTES } else { usize::MAX };
-    let begin = move || Walk::begin(recordings, room, &query, form, bytes_max, now_ms);
+    let begin = move || Walk::begin(recordings, room, &query, form, bytes_max, clock);
     Ok(place.run(begin).await??.map(|walk| Reading { place, walk }))
 }
 
