@@ -32,7 +32,8 @@ const connection = new Connection({
   status: (status) => ui.showStatus(status),
   joined: (id, users) => {
     world.enter(id, users, performance.now());
-    const avatar = own?.avatar ?? arrivalPlace(world.others.size);
+    const slot = users.find((user) => user.id === id)?.slot ?? 0;
+    const avatar = own?.avatar ?? arrivalPlace(slot);
     if (!own) {
       renderer.jumpTo(avatar.position);
       controls.release();

@@ -29,8 +29,9 @@ export interface Avatar {
 }
 
 /**
- * A place to stand for the n-th person to arrive (0 is the first). Everyone enters the room at
- * its centre; a sunflower's spacing keeps newcomers from standing inside one another.
+ * A place to stand for whoever has slot n of the room (0 is the first). Everyone enters the room at
+ * its centre; a sunflower's spacing keeps newcomers from standing inside one another. By the slot and
+ * not by how many are there, for those who arrive together see the same number.
  */
 export function arrivalPlace(n: number): Avatar {
   const angle = n * Math.PI * (3 - Math.sqrt(5));

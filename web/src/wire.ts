@@ -20,6 +20,8 @@ export interface User {
   socketId: string | null;
   name: string;
   pose: Pose;
+  /** A small number that nobody else in the room has; 0 where a server gives none. */
+  slot: number;
 }
 
 export interface Move {
@@ -77,6 +79,7 @@ export function readUser(value: unknown): User | null {
     socketId: typeof v.socketId === 'string' ? v.socketId : null,
     name: typeof v.username === 'string' && v.username.trim() !== '' ? v.username : v.id,
     pose: where,
+    slot: typeof v.slot === 'number' && Number.isInteger(v.slot) && v.slot >= 0 ? v.slot : 0,
   };
 }
 

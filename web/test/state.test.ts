@@ -21,6 +21,11 @@ function room(...ids: string[]): World {
 
 const moveTo = (id: string, x: number) => readMoves({ tick: 1, time: 1, users: [user(id, x)] })[0]!;
 
+test('a slot is a whole number, or as good as none', () => {
+  const slots = [3, 0, -1, 1.5, '2', undefined].map((slot) => readUser({ ...user('ada'), slot })?.slot);
+  assert.deepEqual(slots, [3, 0, 0, 0, 0, 0]);
+});
+
 test('oneself is counted but is not among the others', () => {
   const world = room('ada', 'bob');
   assert.equal(world.count, 3);

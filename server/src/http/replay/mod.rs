@@ -108,7 +108,8 @@ enum Failure {
 fn failure(parts: &ApiParts, error: &Failure) -> ApiError {
     parts.replays.counts.failed.inc();
     error!(%error, "a recording cannot be read");
-    ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "The recording cannot be read now")
+    let answer = ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "The recording cannot be read now");
+    answer.with_header(RETRY_AFTER, RETRY_AFTER_S)
 }
 
 async fn begin(
