@@ -142,9 +142,16 @@ pub(super) async fn create(
         return Err(ApiError::bad_request("roomId required"));
     };
     let request = request(&members)?;
-    check_password(parts, user, &id, request.password.as_deref())?;
+    let there = parts.engine.room(&id);
+    if let Some(room) = &there {
+        // To ask for it tells whether its password is right, so this counts as a try.
+        let (room, now) = ((room.key, &room.options), parts.engine.now());
+        if !parts.auth.passwords().check(room, user, request.password.as_deref(), now)? {
+            return Err(conflict());
+        }
+    }
     // To ask again for a room that is there costs nothing.
-    let is_new = parts.engine.room(&id).is_none();
+    let is_new = there.is_none();
     if is_new && let Err(wait) = makers.take(user, parts.engine.now()) {
         let error =
             ApiError::new(StatusCode::TOO_MANY_REQUESTS, "You have made too many rooms, try again later");
@@ -162,16 +169,6 @@ pub(super) async fn create(
             error!(%error, "a persistent room was not made");
             Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "The room could not be stored"))
         }
-    }
-}
-
-/// To ask for a room that is there tells whether its password is right, so this counts as a try.
-fn check_password(parts: &ApiParts, user: &str, id: &str, given: Option<&str>) -> Result<(), ApiError> {
-    let Some(room) = parts.engine.room(id) else { return Ok(()) };
-    let room = (room.key, &room.options);
-    match parts.auth.passwords().check(room, user, given, parts.engine.now())? {
-        true => Ok(()),
-        false => Err(conflict()),
     }
 }
 
