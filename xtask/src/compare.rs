@@ -13,7 +13,7 @@ use xshell::{Shell, cmd};
 use crate::packages::npm_ci;
 use crate::programs::NODE;
 use crate::run::replace_this_process;
-use crate::workspace::{root, shell, succeeds, target_dir, without_server_settings};
+use crate::workspace::{release_dir, root, shell, succeeds, without_server_settings};
 
 const NODE_RELAY: &str = "loadtest/relays/node";
 const BUN: &str = "loadtest/relays/bun";
@@ -72,7 +72,7 @@ pub(crate) fn compare(quick: bool) -> Result<()> {
     let mut others = Others { options: Vec::new(), facts: Vec::new() };
     note_machine(&shell, &mut others, quick)?;
     gather(&shell, &mut others);
-    let release = target_dir()?.join("release");
+    let release = release_dir()?;
     let mut survey = Command::new(release.join("loadtest"));
     survey.current_dir(root()).arg("survey");
     for (option, program) in
