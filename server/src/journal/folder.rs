@@ -6,21 +6,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use crate::database_files::{
+    self, ASIDE, COMPANIONS, free_aside, rename_companions, with_companions, with_end,
+};
+
 /// Milliseconds of an hour.
 pub const HOUR_MS: u64 = 3_600_000;
 
 /// The folder's name in `DATA_DIR`.
 const NAME: &str = "replay";
 
-/// What SQLite keeps beside its database, by the ends of their names. The database goes first when they are
-/// unlinked, so that nobody finds it without its log.
-const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
-
 /// The end of the name of a file that is being put together.
 const UNFINISHED: &str = ".new";
-
-/// What stands between an hour's name and the time when it was moved out of the way.
-const ASIDE: &str = ".corrupt-";
 
 /// An hour of UTC, counted from 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -159,8 +156,7 @@ impl Folder {
             }
             let (hour, rest) = name.split_once(".db")?;
             let path = self.path.join(&name);
-            let sizes = std::iter::once("").chain(COMPANIONS).map(|end| size(&with_end(&path, end)));
-            let bytes = sizes.sum();
+            let bytes = with_companions(&path).map(|part| size(&part)).sum();
             let is_aside = rest.starts_with(ASIDE);
             let hour = Hour::from_name(hour).filter(|_| rest.is_empty() || is_aside)?;
             Some(HourFile { hour, is_aside, path, bytes })
@@ -183,28 +179,15 @@ impl Folder {
     /// Unlinks a file and its companions. Who is reading it may go on.
     pub(super) fn unlink(&self, path: &Path) -> io::Result<()> {
         let _changing = self.changing();
-        for end in std::iter::once("").chain(COMPANIONS) {
-            match fs::remove_file(with_end(path, end)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+        database_files::remove(path)
     }
 
     /// Moves an hour, its companions first, out of the way, and what has been put together instead into its place.
     pub(super) fn replace(&self, hour: Hour, now_ms: u64) -> io::Result<PathBuf> {
         let _changing = self.changing();
         let path = self.file(hour);
-        // A name that is taken would lose what has it.
-        let free = (now_ms..).map(|ms| with_end(&path, &format!("{ASIDE}{ms}"))).find(|path| !path.exists());
-        let aside = free.unwrap_or_else(|| with_end(&path, ASIDE));
-        for end in COMPANIONS {
-            match fs::rename(with_end(&path, end), with_end(&aside, end)) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
+        let aside = free_aside(&path, now_ms);
+        rename_companions(&path, &aside)?;
         fs::rename(&path, &aside)?;
         let unfinished = self.unfinished(hour);
         if unfinished.exists() {
@@ -232,12 +215,6 @@ impl Folder {
             .filter_map(|entry| entry.map(|entry| entry.file_name().into_string().ok()).transpose())
             .collect()
     }
-}
-
-fn with_end(path: &Path, end: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(end);
-    name.into()
 }
 
 fn size(path: &Path) -> u64 {

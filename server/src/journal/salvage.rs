@@ -16,6 +16,7 @@ use replay::{RecordId, RecordKind};
 
 use super::backend::Entry;
 use super::table::{PAGE_BYTES, Table, TableError, checksum};
+use crate::database_files::log_of;
 
 /// The first byte of a page with rows of a table.
 const LEAF: u8 = 13;
@@ -62,43 +63,32 @@ pub enum SalvageError {
 /// [`SalvageError`]
 pub fn into_table(path: &Path, only: Option<Arc<str>>, table: &mut Table) -> Result<Salvaged, SalvageError> {
     let (mut batch, mut bytes) = (Vec::new(), 0);
-    let salvaged = read_of(path, only, |entry| {
+    let salvaged = read(path, only, |entry| {
         bytes += entry.payload.len() + size_of::<Entry>();
         batch.push(entry);
         if bytes >= BATCH_BYTES {
             table.insert(&batch)?;
             (batch, bytes) = (Vec::new(), 0);
         }
-        Ok::<_, SalvageError>(())
+        Ok(())
     })?;
     table.insert(&batch)?;
     Ok(salvaged)
 }
 
-/// Hands every whole record of the file at `path` to `take`, in about the order in which they were written. Nobody
-/// may have the file open to write.
-///
-/// # Errors
-/// The file cannot be read at all, or what `take` returns.
-pub fn read<E: From<io::Error>>(
-    path: &Path,
-    take: impl FnMut(Entry) -> Result<(), E>,
-) -> Result<Salvaged, E> {
-    read_of(path, None, take)
-}
-
-fn read_of<E: From<io::Error>>(
+/// Hands every whole record of the file at `path` to `take`, in about the order in which they were written.
+fn read(
     path: &Path,
     only: Option<Arc<str>>,
-    mut take: impl FnMut(Entry) -> Result<(), E>,
-) -> Result<Salvaged, E> {
+    mut take: impl FnMut(Entry) -> Result<(), SalvageError>,
+) -> Result<Salvaged, SalvageError> {
     let pages = Pages::open(path)?;
     let mut rooms = Rooms { by_number: HashMap::new(), only };
     pages.each_row(|row, _| {
         if let Some((number, name)) = row.as_room() {
             rooms.by_number.insert(number, name);
         }
-        Ok::<_, E>(())
+        Ok::<_, SalvageError>(())
     })?;
     let mut salvaged = Salvaged::default();
     pages.each_row(|row, pages| {
@@ -147,9 +137,7 @@ impl Pages {
     fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
         let file_pages = file.metadata()?.len().div_ceil(PAGE_BYTES as u64) as u32;
-        let mut log_name = path.as_os_str().to_owned();
-        log_name.push("-wal");
-        let log = File::open(log_name).ok();
+        let log = File::open(log_of(path)).ok();
         let in_log = log.as_ref().map(index_log).unwrap_or_default();
         Ok(Self { file, file_pages, log, in_log })
     }

@@ -1,13 +1,13 @@
 //! Opening the spool, and putting a damaged one together anew.
 
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use replay::RecordId;
 
+use crate::database_files::remove;
 use crate::journal::backend::Entry;
-use crate::journal::salvage;
+use crate::journal::salvage::{self, SalvageError};
 use crate::journal::table::{Table, TableError};
 use crate::storage;
 
@@ -20,19 +20,8 @@ const FOUND: &str = "spool.db.found";
 /// The same in its order: the new spool, once the old one is out of the way.
 const NEW: &str = "spool.db.new";
 
-/// Bytes of what is read from a damaged spool that are written in one go.
+/// Bytes of what was saved that are put into order in one go.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-
-/// What SQLite keeps beside a file, by the ends of their names; nothing for the file itself.
-const PARTS: [&str; 3] = ["", "-wal", "-shm"];
-
-#[derive(Debug, thiserror::Error)]
-enum RepairError {
-    #[error(transparent)]
-    Table(#[from] TableError),
-    #[error(transparent)]
-    Io(#[from] io::Error),
-}
 
 /// Opens the spool in `directory`. One that is damaged is moved aside, and a new one begun with what can be read of it.
 pub(super) fn open(directory: &Path) -> Result<Table, TableError> {
@@ -73,22 +62,12 @@ fn put_in_place(directory: &Path, path: &Path) {
 }
 
 /// Writes what can be read of the file at `path` to the new one, each room's records in their order. How many.
-fn save(directory: &Path, path: &Path) -> Result<usize, RepairError> {
+fn save(directory: &Path, path: &Path) -> Result<usize, SalvageError> {
     let (found_path, new_path) = (directory.join(FOUND), directory.join(NEW));
     remove(&found_path)?;
     remove(&new_path)?;
     let mut found = Table::open(&found_path)?;
-    let (mut batch, mut bytes) = (Vec::new(), 0);
-    salvage::read(path, |entry| {
-        bytes += entry.payload.len() + size_of::<Entry>();
-        batch.push(entry);
-        if bytes >= BATCH_BYTES {
-            found.insert(&batch)?;
-            (batch, bytes) = (Vec::new(), 0);
-        }
-        Ok::<_, RepairError>(())
-    })?;
-    found.insert(&batch)?;
+    salvage::into_table(path, None, &mut found)?;
     let mut new = Table::open(&new_path)?;
     let mut kept = 0;
     for room in found.rooms()? {
@@ -112,17 +91,4 @@ fn save(directory: &Path, path: &Path) -> Result<usize, RepairError> {
     }
     new.checkpoint()?;
     Ok(kept)
-}
-
-/// Removes a file and what SQLite keeps beside it.
-fn remove(path: &Path) -> io::Result<()> {
-    for part in PARTS {
-        let mut name = path.as_os_str().to_owned();
-        name.push(part);
-        match fs::remove_file(PathBuf::from(name)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
 }

@@ -1,12 +1,10 @@
 //! Files that are put together under another name, and how they come to the one that is meant.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// What SQLite keeps beside its database, by the ends of their names, and the database itself.
-const ENDS: [&str; 3] = ["", "-wal", "-shm"];
+use crate::database_files::{self, COMPANIONS};
 
 /// The end of the name of a file that is being put together.
 const BEGUN: &str = ".begun";
@@ -34,7 +32,7 @@ impl Begun {
         name.push(format!(".{:016x}{BEGUN}", rand::random::<u64>()));
         let path = path.with_file_name(name);
         // What another one left under that very name is not to be mixed with this one.
-        remove(&path);
+        let _ = database_files::remove(&path);
         let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
         // Where this cannot be said, nobody can find out that it is not so either, and leftovers stay.
         let _ = file.try_lock();
@@ -70,7 +68,7 @@ impl Begun {
 impl Drop for Begun {
     fn drop(&mut self) {
         // Absent if it was renamed.
-        remove(&self.path);
+        let _ = database_files::remove(&self.path);
     }
 }
 
@@ -108,26 +106,21 @@ fn remove_leftovers(path: &Path) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let name = entry?.file_name();
         let Some(name) = name.to_str().filter(|name| name.starts_with(&prefix)) else { continue };
-        let begun = ENDS.iter().find_map(|end| name.strip_suffix(end).filter(|name| name.ends_with(BEGUN)));
-        let Some(begun) = begun.map(|name| folder.join(name)) else { continue };
+        let database = COMPANIONS.iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name);
+        if !database.ends_with(BEGUN) {
+            continue;
+        }
+        let begun = folder.join(database);
         let is_held = match File::open(&begun) {
             Ok(file) => file.try_lock().is_err(),
             // Its companions may have outlived it.
             Err(error) => error.kind() != io::ErrorKind::NotFound,
         };
         if !is_held {
-            remove(&begun);
+            let _ = database_files::remove(&begun);
         }
     }
     Ok(())
-}
-
-fn remove(path: &Path) {
-    for end in ENDS {
-        let mut name = OsString::from(path);
-        name.push(end);
-        let _ = fs::remove_file(name);
-    }
 }
 
 #[cfg(test)]

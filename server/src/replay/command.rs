@@ -53,21 +53,10 @@ fn export(
     teller: &mut Teller,
 ) -> Result<Transferred, Failure> {
     let files = SqliteRecordings::in_data_dir(&command.data_dir);
-    let Some(nodes) = &command.redis else {
-        return export_from(&files, room, span_ms, file, force, teller);
+    let recordings: &dyn Recordings = match &command.redis {
+        None => &files,
+        Some(nodes) => &Both(files, RedisRecordings::alone(nodes.clone(), &command.data_dir)?),
     };
-    let redis = RedisRecordings::alone(nodes.clone(), &command.data_dir)?;
-    export_from(&Both(files, redis), room, span_ms, file, force, teller)
-}
-
-fn export_from(
-    recordings: &dyn Recordings,
-    room: &str,
-    span_ms: (u64, u64),
-    file: &Path,
-    force: bool,
-    teller: &mut Teller,
-) -> Result<Transferred, Failure> {
     let progress = |done: &Transferred| teller.progress(done);
     if file != Path::new("-") {
         return Ok(transfer::export_to_file(recordings, room, span_ms, file, force, progress)?);

@@ -16,6 +16,7 @@ use tracing::error;
 
 use super::begun::{Begun, Naming, sync_folder};
 use super::sqlite::{FileId, file_id, id_of};
+use crate::database_files::free_aside;
 use crate::journal::salvage::{self, SalvageError, Salvaged};
 use crate::journal::table::{Table, TableError};
 
@@ -174,7 +175,8 @@ fn swap(begun: Begun, path: &Path, file: FileId) -> io::Result<Option<PathBuf>> 
     if file_id(path) != Some(file) {
         return Ok(None);
     }
-    let aside = free_name(path);
+    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let aside = free_aside(path, now_ms as u64);
     // Both names, so that the recording is never without one. Not every file system can do that.
     let is_linked = fs::hard_link(path, &aside).is_ok();
     if !is_linked {
@@ -189,13 +191,6 @@ fn swap(begun: Begun, path: &Path, file: FileId) -> io::Result<Option<PathBuf>> 
     })?;
     sync_folder(path)?;
     Ok(Some(aside))
-}
-
-fn free_name(path: &Path) -> PathBuf {
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let mut names = (now_ms..).map(|ms| path.with_file_name(format!("{name}.corrupt-{ms}")));
-    names.find(|path| !path.exists()).unwrap_or_else(|| path.with_extension("corrupt"))
 }
 
 #[cfg(test)]

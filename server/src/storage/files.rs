@@ -10,12 +10,10 @@ use tracing::error;
 use super::OpenError;
 use super::database::Database;
 use super::salvage::{Salvaged, salvage};
+use crate::database_files::{ASIDE, rename_companions, with_end};
 
 const DATABASE: &str = "rooms.db";
 const LOCK: &str = "copresence.lock";
-
-/// What SQLite keeps beside its database, by the ends of their names.
-const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 
 /// An open store.
 pub(super) struct Opened {
@@ -76,16 +74,9 @@ fn is_corruption(error: &rusqlite::Error) -> bool {
 /// The system's.
 pub(crate) fn move_aside(path: &Path) -> io::Result<PathBuf> {
     let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let beside = |end: &str| path.with_file_name(format!("{name}{end}"));
-    let moved_to = beside(&format!(".corrupt-{unix_ms}"));
+    let moved_to = with_end(path, &format!("{ASIDE}{unix_ms}"));
     // The companions go first: a new database must never find the log of an old one.
-    for end in COMPANIONS {
-        match fs::rename(beside(end), beside(&format!(".corrupt-{unix_ms}{end}"))) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
+    rename_companions(path, &moved_to)?;
     fs::rename(path, &moved_to)?;
     Ok(moved_to)
 }

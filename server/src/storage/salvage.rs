@@ -13,6 +13,7 @@ use serde::de::IgnoredAny;
 use tracing::error;
 
 use super::database::Database;
+use crate::database_files::log_of;
 
 /// Rows that are written in one transaction.
 const BATCH_ROWS: usize = 1_000;
@@ -29,9 +30,7 @@ pub(super) struct Salvaged {
 /// # Errors
 /// Nothing can be written to `database`.
 pub(super) fn salvage(path: &Path, database: &mut Database) -> Result<Salvaged, StoreError> {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
-    let has_log = Path::new(&log).exists();
+    let has_log = log_of(path).exists();
     let Ok(damaged) = Connection::open(path) else { return Ok(Salvaged::default()) };
     // A log that is there stays; one that is made for reading only goes again. If even this fails, the log is written
     // back, which loses nothing either.

@@ -9,6 +9,7 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior};
 
 use super::{PAGE_BYTES, TableError};
+use crate::database_files::log_of;
 
 /// Step *n* leads from format *n* to *n* + 1. A step that was released is never changed.
 const MIGRATIONS: [&str; 1] = ["
@@ -87,10 +88,8 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), TableError> {
 
 /// SQLite throws the log of a file away that it takes for empty, though all that there is may be in it.
 pub(super) fn check_log(path: &Path) -> Result<(), TableError> {
-    let mut log = path.as_os_str().to_owned();
-    log.push("-wal");
     let length = |path: &Path| fs::metadata(path).map(|metadata| metadata.len()).ok();
-    match (length(path), length(log.as_ref())) {
+    match (length(path), length(&log_of(path))) {
         (Some(length), Some(1..)) if length < PAGE_BYTES as u64 => {
             Err(corrupt("its beginning is gone, and its log is not".into()))
         }
