@@ -44,6 +44,9 @@ enum Command {
         #[arg(long, value_name = "STEP")]
         only: Vec<String>,
     },
+    /// Run one step of the test without those that it needs.
+    #[command(hide = true)]
+    Step { name: String },
     /// Count the instructions of the server's hot parts and compare them with benches/instructions.txt.
     Instructions {
         /// Write the counts into the file instead.
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Test { list: false, only } => test::test(&only),
+        Command::Step { name } => test::step(&name),
         Command::Compare { quick } => compare::compare(quick),
         Command::Instructions { accept } => instructions::instructions(accept),
     };

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every check there is, as a list of steps that know what they need.
 
+mod child;
 mod fuzz;
 mod steps;
 
@@ -38,6 +39,8 @@ struct Finished {
     name: &'static str,
     outcome: Outcome,
     duration: Duration,
+    /// The last lines that it printed, if they say why it failed.
+    tail: String,
 }
 
 /// Prints the steps, in their order.
@@ -57,12 +60,28 @@ pub(crate) fn test(only: &[String]) -> Result<()> {
     let shell = shell()?;
     let plan = plan(STEPS, only)?;
     let wanted = plan.iter().flat_map(|step| step.programs).copied().fold(Vec::new(), add_once);
-    let installed = time("programs", || programs::install(&shell, &wanted));
+    let installed = time("programs", || programs::install(&shell, &wanted).map_err(Failure::from));
     let lacks =
         |step: &Step| step.programs.iter().find(|program| !program.is_there(&shell)).map(|it| it.name);
     let mut finished = vec![installed];
-    finished.extend(execute(&plan, lacks, |step| time(step.name, || (step.run)(&shell))));
+    finished.extend(execute(&plan, lacks, |step| time(step.name, || child::run(step.name))));
     summarize(&finished)
+}
+
+/// Runs the one step of that name, without those that it needs: what [`child::run`] starts.
+///
+/// # Errors
+/// When the name is unknown or the step did not pass.
+pub(crate) fn step(name: &str) -> Result<()> {
+    let shell = shell()?;
+    match STEPS.iter().find(|step| step.name == name) {
+        Some(step) => (step.run)(&shell),
+        None => bail!("{}", unknown(name)),
+    }
+}
+
+fn unknown(name: &str) -> String {
+    format!("no step is called `{name}`; `cargo xtask test --list` lists them")
 }
 
 fn add_once(mut programs: Vec<&'static Program>, program: &'static Program) -> Vec<&'static Program> {
@@ -77,8 +96,8 @@ fn plan<'a>(steps: &'a [Step], only: &[String]) -> Result<Vec<&'a Step>> {
     if only.is_empty() {
         return Ok(steps.iter().collect());
     }
-    if let Some(unknown) = only.iter().find(|name| !steps.iter().any(|step| step.name == **name)) {
-        bail!("no step is called `{unknown}`; `cargo xtask test --list` lists them");
+    if let Some(name) = only.iter().find(|name| !steps.iter().any(|step| step.name == **name)) {
+        bail!("{}", unknown(name));
     }
     // From the last step to the first, since needs point to earlier ones.
     let mut wanted: Vec<&str> = only.iter().map(String::as_str).collect();
@@ -106,7 +125,8 @@ fn execute(
         finished.push(match reason {
             Some(reason) => {
                 println!("\n== {}: not run, {reason}", step.name);
-                Finished { name: step.name, outcome: Outcome::NotRun(reason), duration: Duration::ZERO }
+                let outcome = Outcome::NotRun(reason);
+                Finished { name: step.name, outcome, duration: Duration::ZERO, tail: String::new() }
             }
             None => run(step),
         });
@@ -115,19 +135,32 @@ fn execute(
 }
 
 /// Runs one piece of work between two lines that say what it is and how it went.
-fn time(name: &'static str, work: impl FnOnce() -> Result<()>) -> Finished {
+fn time(name: &'static str, work: impl FnOnce() -> Result<(), Failure>) -> Finished {
     println!("\n== {name}");
     let start = Instant::now();
-    let outcome = match work() {
-        Ok(()) => Outcome::Passed,
-        Err(error) => {
+    let (outcome, tail) = match work() {
+        Ok(()) => (Outcome::Passed, String::new()),
+        Err(Failure { error, tail }) => {
             println!("{error:#}");
-            Outcome::Failed
+            (Outcome::Failed, tail)
         }
     };
-    let finished = Finished { name, outcome, duration: start.elapsed() };
+    let finished = Finished { name, outcome, duration: start.elapsed(), tail };
     println!("== {finished}");
     finished
+}
+
+/// Why a step failed, and what it printed last.
+#[derive(Debug)]
+struct Failure {
+    error: anyhow::Error,
+    tail: String,
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), tail: String::new() }
+    }
 }
 
 impl fmt::Display for Finished {
@@ -141,8 +174,11 @@ impl fmt::Display for Finished {
     }
 }
 
-/// Prints all steps and their counts.
+/// Prints how the steps that failed ended, since the rest of the output hides it, then all steps and their counts.
 fn summarize(finished: &[Finished]) -> Result<()> {
+    for Finished { name, tail, .. } in finished.iter().filter(|step| !step.tail.is_empty()) {
+        println!("\n== {name} ended with:\n{tail}");
+    }
     println!();
     finished.iter().for_each(|step| println!("{step}"));
     let count = |matches: fn(&Outcome) -> bool| finished.iter().filter(|it| matches(&it.outcome)).count();

@@ -18,7 +18,7 @@ fn check(only: &[&str], broken: &[&str], expected: &[(&str, Outcome)]) {
     let plan = plan(SMALL, &only).unwrap();
     let run = |step: &Step| {
         let outcome = if broken.contains(&step.name) { Outcome::Failed } else { Outcome::Passed };
-        Finished { name: step.name, outcome, duration: Duration::ZERO }
+        Finished { name: step.name, outcome, duration: Duration::ZERO, tail: String::new() }
     };
     let lacks = |step: &Step| (step.name == "format" && broken.contains(&"rustfmt")).then_some("rustfmt");
     let finished = execute(&plan, lacks, run);
@@ -66,7 +66,8 @@ fn an_unknown_step_is_an_error() {
 
 #[test]
 fn a_run_succeeds_only_if_every_step_passed() {
-    let finished = |outcome| Finished { name: "build", outcome, duration: Duration::ZERO };
+    let finished =
+        |outcome| Finished { name: "build", outcome, duration: Duration::ZERO, tail: String::new() };
     assert!(summarize(&[finished(Outcome::Passed)]).is_ok());
     assert!(summarize(&[finished(Outcome::Passed), finished(Outcome::Failed)]).is_err());
     assert!(summarize(&[finished(Outcome::Passed), finished(not_run("no reason"))]).is_err());
