@@ -18,6 +18,7 @@ pub mod app;
 pub mod auth;
 pub mod clock;
 pub mod config;
+mod database_damage;
 mod database_files;
 pub mod drain;
 pub mod http;

@@ -197,6 +197,18 @@ async fn of_a_database_that_is_cut_off_what_is_before_the_cut_is_kept() {
 }
 
 #[tokio::test]
+async fn a_database_whose_columns_are_called_otherwise_is_damaged() {
+    survives_damage(3, |path| {
+        let mut bytes = fs::read(path).unwrap();
+        let column = b"options TEXT";
+        let at = bytes.windows(column.len()).position(|window| window == column).unwrap();
+        bytes[at] = b'p';
+        fs::write(path, bytes).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_damaged_row_hides_no_other() {
     let directory = tempdir().unwrap();
     let store = SqliteStore::open(directory.path()).unwrap();

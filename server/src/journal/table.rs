@@ -20,7 +20,10 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 
 use super::backend::Entry;
-use format::{check_ends, check_format, check_log, corrupt, damage, migrate, read_id, read_record, signed};
+use crate::database_damage::{self, check_schema, check_structure, is_damage};
+use format::{
+    MIGRATIONS, check_ends, check_format, check_log, damage, migrate, read_id, read_record, signed,
+};
 
 pub(super) use format::checksum;
 pub use page::{Page, PageEnd};
@@ -65,22 +68,17 @@ pub enum TableError {
 impl TableError {
     /// That a file is damaged, found out without SQLite.
     pub fn damage(what: &str) -> Self {
-        corrupt(what.into())
+        database_damage::damage(what).into()
     }
 
     /// Whether the file's content is at fault, and not the disk, the folder or another program.
     pub fn is_damage(&self) -> bool {
-        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
         match self {
             Self::TooNew { .. } => false,
             Self::Sqlite(error) => {
                 use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
-                // What we ask never changes: a file that cannot be asked it has lost its tables' names, or the number
-                // of its format. The others are values that are not what was written there.
-                matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
-                    || error
-                        .sqlite_error()
-                        .is_some_and(|error| error.extended_code == rusqlite::ffi::SQLITE_ERROR)
+                // The others are values that are not what was written there.
+                is_damage(error)
                     || matches!(
                         error,
                         FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..)
@@ -297,11 +295,8 @@ impl Table {
     /// # Errors
     /// [`TableError`]
     pub fn check(&self) -> Result<(), TableError> {
-        let found: String = self.connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if found == "ok" {
-            return Ok(());
-        }
-        Err(corrupt(found))
+        check_structure(&self.connection)?;
+        Ok(check_schema(&self.connection, &MIGRATIONS)?)
     }
 
     /// Closes the file and leaves everything as it lies, the log included.

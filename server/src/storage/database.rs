@@ -4,9 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use engine::ports::{RoomWrite, StoreError, StoredObject, StoredRoom};
-use rusqlite::{Connection, OptionalExtension as _, Savepoint, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Savepoint, Transaction, TransactionBehavior, params};
 
 use super::{OpenError, outbox, salvage};
+use crate::database_damage::{check_schema, check_structure};
 
 /// Step *n* leads from format *n* to *n* + 1. A step that was released is never changed.
 const MIGRATIONS: [&str; 2] = [
@@ -65,8 +66,10 @@ impl Database {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "journal_size_limit", LOG_BYTES)?;
-        check(&connection)?;
+        // A damaged file is found now, and not when somebody joins.
+        check_structure(&connection)?;
         migrate(&mut connection)?;
+        check_schema(&connection, &MIGRATIONS)?;
         if outbox_rows.is_none() {
             outbox::leave(&connection)?;
         }
@@ -193,19 +196,6 @@ fn apply(savepoint: &Savepoint<'_>, write: &RoomWrite) -> Result<(), StoreError>
 
 fn execute(savepoint: &Savepoint<'_>, sql: &str, values: impl rusqlite::Params) -> rusqlite::Result<()> {
     savepoint.prepare_cached(sql)?.execute(values).map(|_| ())
-}
-
-/// Reads the database's structure through, so that a damaged file is found now and not when somebody joins.
-fn check(connection: &Connection) -> rusqlite::Result<()> {
-    let first: Option<String> =
-        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0)).optional()?;
-    match first.as_deref() {
-        None | Some("ok") => Ok(()),
-        Some(problem) => Err(rusqlite::Error::SqliteFailure(
-            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT),
-            Some(problem.to_owned()),
-        )),
-    }
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), OpenError> {

@@ -10,7 +10,8 @@ use tracing::error;
 use super::OpenError;
 use super::database::Database;
 use super::salvage::{Salvaged, salvage};
-use crate::database_files::{ASIDE, rename_companions, with_end};
+use crate::database_damage::is_damage;
+use crate::database_files::{free_aside, rename_companions};
 
 const DATABASE: &str = "rooms.db";
 const LOCK: &str = "copresence.lock";
@@ -32,7 +33,7 @@ pub(super) fn open(directory: &Path, outbox_rows: Option<u64>) -> Result<Opened,
     let path = directory.join(DATABASE);
     match Database::open(&path, outbox_rows) {
         Ok(database) => Ok(Opened { database, lock, corrupt_moved_to: None }),
-        Err(OpenError::Sqlite(reason)) if is_corruption(&reason) => {
+        Err(OpenError::Sqlite(reason)) if is_damage(&reason) => {
             let moved_to = move_aside(&path).map_err(in_directory)?;
             let mut database = Database::open(&path, outbox_rows)?;
             let kept = salvage(&moved_to, &mut database).unwrap_or_else(|error| {
@@ -63,18 +64,13 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
     }
 }
 
-fn is_corruption(error: &rusqlite::Error) -> bool {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
-}
-
 /// Moves a database and its companions, which may hold what can still be saved, out of the way. Where it is then.
 ///
 /// # Errors
 /// The system's.
 pub(crate) fn move_aside(path: &Path) -> io::Result<PathBuf> {
     let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let moved_to = with_end(path, &format!("{ASIDE}{unix_ms}"));
+    let moved_to = free_aside(path, unix_ms as u64);
     // The companions go first: a new database must never find the log of an old one.
     rename_companions(path, &moved_to)?;
     fs::rename(path, &moved_to)?;

@@ -210,6 +210,19 @@ fn bytes_that_are_changed_are_noticed_and_the_rest_is_read() {
 }
 
 #[test]
+fn an_hour_whose_columns_are_called_otherwise_is_read_all_the_same() {
+    let entries = entries(100, &mut StdRng::seed_from_u64(7));
+    let data = hour_of(&entries, false);
+    let path = file(data.path(), ".db");
+    let mut bytes = fs::read(&path).unwrap();
+    let column = b"checksum INTEGER";
+    let at = bytes.windows(column.len()).position(|window| window == column).unwrap();
+    bytes[at] = b'k';
+    fs::write(&path, &bytes).unwrap();
+    assert_eq!(survivors(data.path(), &entries).len(), entries.len());
+}
+
+#[test]
 fn a_damaged_hour_is_moved_aside_told_and_unlinked_in_its_time() {
     let entries = entries(200, &mut StdRng::seed_from_u64(5));
     let data = hour_of(&entries, false);

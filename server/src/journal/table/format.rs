@@ -12,7 +12,7 @@ use super::{PAGE_BYTES, TableError};
 use crate::database_files::log_of;
 
 /// Step *n* leads from format *n* to *n* + 1. A step that was released is never changed.
-const MIGRATIONS: [&str; 1] = ["
+pub(super) const MIGRATIONS: [&str; 1] = ["
     CREATE TABLE rooms (
         number INTEGER PRIMARY KEY,
         id TEXT NOT NULL UNIQUE
@@ -91,16 +91,10 @@ pub(super) fn check_log(path: &Path) -> Result<(), TableError> {
     let length = |path: &Path| fs::metadata(path).map(|metadata| metadata.len()).ok();
     match (length(path), length(&log_of(path))) {
         (Some(length), Some(1..)) if length < PAGE_BYTES as u64 => {
-            Err(corrupt("its beginning is gone, and its log is not".into()))
+            Err(TableError::damage("its beginning is gone, and its log is not"))
         }
         _ => Ok(()),
     }
-}
-
-/// That the file is damaged.
-pub(super) fn corrupt(what: String) -> TableError {
-    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-    rusqlite::Error::SqliteFailure(code, Some(what)).into()
 }
 
 /// Looks at both ends of every tree.
