@@ -204,9 +204,10 @@ impl Queue {
         }
     }
 
-    /// The poses of `batch` are shipped, or never will be.
-    pub(super) fn remove_poses(&self, batch: &Batch) {
+    /// `batch` is shipped, or its poses never will be. What is wanted again is read from the spool.
+    pub(super) fn remove(&self, batch: &Batch) {
         let last = batch.last_pose();
+        self.drop_through(batch.until);
         let mut state = self.state();
         while state.poses.items.front().is_some_and(|item| item.number <= last) {
             state.poses.pop();
@@ -244,12 +245,13 @@ mod tests {
         // Cut anywhere, the rest is what follows.
         let first = queue.merge(10, reliable, 13, 3 * (10 + ENTRY_BYTES));
         assert_eq!((times(&first), first.until), (vec![1, 2, 3], 11));
-        queue.remove_poses(&first);
+        queue.remove(&first);
         let rest = queue.merge(first.until, queue.recent(first.until).unwrap(), 13, usize::MAX);
         assert_eq!(times(&rest), [4, 5, 6, 7]);
         assert!(queue.recent(9).is_none(), "what is no longer at hand is read from the spool");
-        queue.remove_poses(&rest);
+        queue.remove(&rest);
         assert!(queue.is_empty(13) && !queue.is_empty(12));
+        assert!(queue.recent(12).is_none(), "nothing is kept for a second time");
     }
 
     #[test]

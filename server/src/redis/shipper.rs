@@ -155,7 +155,7 @@ impl Shipper {
         }
         let batch = self.next_batch()?;
         let sent = self.streams.append(link, &batch, now_ms(), &self.status).await?;
-        self.queue.remove_poses(&batch);
+        self.queue.remove(&batch);
         self.position.row = batch.until;
         self.position.batch_bytes = (self.position.batch_bytes * 2).min(limits::BATCH_BYTES_MAX);
         let newest_ms = batch.items.iter().map(|item| item.entry.id.ms).max().unwrap_or(0);
