@@ -21,7 +21,7 @@ const SENDS_PER_YIELD: usize = 32;
 /// How long everybody moves on after the last pose that counts, so that it arrives under the same load.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// A core's arrivals are over when none has come for this long after its last pose…
+/// A core's arrivals are over when none has come for this long after its last pose, and everything is sent and answered…
 const QUIET: Duration = Duration::from_millis(500);
 /// …or after this long, whatever comes.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -145,10 +145,14 @@ fn has_hands(place: u32, share: f64) -> bool {
     up_to(place + 1) > up_to(place)
 }
 
-/// Waits until what is on its way has arrived: a server that is behind must not lose by it.
-pub(crate) async fn drain(shared: &Shared) {
+/// Waits until what is on its way has arrived, here and there: a server that is behind must not lose by it.
+pub(crate) async fn drain(shared: &Shared, senders: &RefCell<Vec<Option<Rc<Sender>>>>) {
     let sent = Instant::now();
-    while sent.elapsed() < DRAIN_MAX && sent.max(shared.last_pose.get().unwrap_or(sent)).elapsed() < QUIET {
+    let is_over = || {
+        let is_quiet = sent.max(shared.last_pose.get().unwrap_or(sent)).elapsed() >= QUIET;
+        is_quiet && senders.borrow().iter().flatten().all(|sender| sender.is_settled())
+    };
+    while sent.elapsed() < DRAIN_MAX && !is_over() {
         tokio::time::sleep(QUIET / 10).await;
     }
 }

@@ -54,10 +54,17 @@ pub(crate) struct Polling {
 pub(crate) struct Outbox {
     waiting: RefCell<Vec<u8>>,
     filled: Notify,
+    /// Whether a request is on its way.
+    busy: Cell<bool>,
     broken: Cell<bool>,
 }
 
 impl Outbox {
+    /// Whether the server has answered for everything that was to be sent.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.busy.get() && self.waiting.borrow().is_empty()
+    }
+
     /// Puts packets behind those that wait, all or none. `false` if they may be left out and too much waits already.
     ///
     /// # Errors
@@ -151,7 +158,10 @@ async fn tell(
         if body.is_empty() {
             continue;
         }
-        if let Err(error) = post(&mut requests, &path, body).await {
+        outbox.busy.set(true);
+        let posted = post(&mut requests, &path, body).await;
+        outbox.busy.set(false);
+        if let Err(error) = posted {
             outbox.broken.set(true);
             let _ = found.send(Err(format!("{error:#}"))).await;
             return;
@@ -198,7 +208,9 @@ mod tests {
         let outbox = Outbox::default();
         let packets: [(u8, &[u8]); 3] =
             [(opcode::TEXT, b"42[\"a\"]"), (opcode::BINARY, &[0, 0x1E, 255]), (opcode::TEXT, b"3")];
+        assert!(outbox.is_idle());
         assert!(outbox.push(&packets, false).unwrap());
+        assert!(!outbox.is_idle());
         let mut found = Vec::new();
         let body = outbox.waiting.borrow().clone();
         let count = split(&body, |kind, payload| {

@@ -64,6 +64,15 @@ impl Sender {
         self.asked.borrow().iter().copied().collect()
     }
 
+    /// Whether nothing waits to be sent and no answer is open, or never will come.
+    pub(crate) fn is_settled(&self) -> bool {
+        let all_sent = match &self.way {
+            Way::Socket(_) => self.pending.borrow().is_empty(),
+            Way::Polling(outbox) => outbox.is_idle(),
+        };
+        self.closed.get() || (all_sent && self.asked.borrow().is_empty())
+    }
+
     /// Sends a message, or queues it if the connection takes no more at the moment.
     pub(crate) fn send(&self, opcode: u8, payload: &[u8]) -> io::Result<()> {
         if let Way::Polling(outbox) = &self.way {

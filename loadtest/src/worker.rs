@@ -182,7 +182,7 @@ async fn drive(shared: &Rc<Shared>, plan: Plan, indices: Vec<u32>, channels: &Ch
         let begun = phases.wait_for(|phase| !matches!(phase, Phase::Gathering)).await.is_ok();
         if begun && matches!(*phase.borrow(), Phase::Moving(_)) {
             pacer.run(shared, &mut phases).await;
-            drain(shared).await;
+            drain(shared, &pacer.senders).await;
             let _ = ready.send(Ok(()));
         }
     };

@@ -12,8 +12,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio_tungstenite::tungstenite::Bytes;
 
-/// How long the server may take until it accepts connections.
+/// How long the server may take until it accepts connections, or has read what it was sent.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often is looked.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The server's program beside ours, built if it is not there.
 fn program() -> PathBuf {
@@ -49,7 +52,7 @@ impl Server {
         server.env("PORT", port.to_string()).env("DATA_DIR", data.path()).env("HOST", "127.0.0.1");
         server.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = server.spawn().expect("the server starts");
-        let mut looks = tokio::time::interval(Duration::from_millis(20));
+        let mut looks = tokio::time::interval(LOOK);
         let open = async {
             while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
                 looks.tick().await;
@@ -106,7 +109,16 @@ async fn what_is_sent_is_what_the_server_gets_over_both_transports() {
         assert_eq!(status, Some(0), "{more}: {report:#}");
         let sent = report["poses_sent_in_all"].as_f64().unwrap();
         assert!(sent > report["poses_sent"].as_f64().unwrap(), "{report:#}");
-        let now = server.metric("copresence_poses_total").await;
+        let mut now = poses;
+        let mut looks = tokio::time::interval(LOOK);
+        let all = async {
+            while now - poses < sent {
+                looks.tick().await;
+                now = server.metric("copresence_poses_total").await;
+            }
+        };
+        // What a socket has taken may not have been read yet.
+        let _ = tokio::time::timeout(PATIENCE, all).await;
         assert_eq!(now - poses, sent, "{more}: {report:#}");
         poses = now;
         assert_eq!(report["acks_answered"], report["acks_asked"], "{report:#}");

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::ledger::{Ledger, ScenarioReport};
 use super::on_this_thread;
@@ -15,6 +15,14 @@ use crate::options::{GuestOptions, Protocol, Transport};
 use crate::process::Process;
 use crate::report::Report;
 use crate::steady::{self, Run};
+
+/// How long a guest who was thrown out may find its former place taken, since the server first ends a session and then
+/// has it leave, and how often it looks.
+const LEAVING_MOST: Duration = Duration::from_secs(10);
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+
+/// What the server answers meanwhile.
+const ROOM_FULL: &str = "\"room_full\"";
 
 /// What the guests know.
 #[derive(Debug, Clone)]
@@ -38,8 +46,16 @@ impl Guests {
         let token = self.tokens.first().map(String::as_str);
         let mut client = Client::connect(&self.target, Transport::Websocket, token, buffer_bytes).await?;
         let room = &self.rooms[index as usize % self.rooms.len()];
-        client.join(room).await.map_err(anyhow::Error::msg)?;
-        Ok(client)
+        let give_up = Instant::now() + LEAVING_MOST;
+        loop {
+            match client.join(room).await {
+                Ok(_) => return Ok(client),
+                Err(refusal) if refusal.contains(ROOM_FULL) && Instant::now() < give_up => {
+                    tokio::time::sleep(LOOK_INTERVAL).await;
+                }
+                Err(refusal) => bail!(refusal),
+            }
+        }
     }
 }
 
