@@ -197,9 +197,10 @@ proptest! {
         check_rotation(q)?;
     }
 
+    /// From 15/32 to 17/32: proptest now and then fails itself between ends that are no round numbers in binary.
     #[test]
     fn rotations_near_equal_components_are_within_the_bound(
-        q in prop::array::uniform4(0.48_f32..0.52), signs in prop::array::uniform4(prop::bool::ANY)
+        q in prop::array::uniform4(0.46875_f32..0.53125), signs in prop::array::uniform4(prop::bool::ANY)
     ) {
         check_rotation([0, 1, 2, 3].map(|at| if signs[at] { q[at] } else { -q[at] }))?;
     }

@@ -143,8 +143,8 @@ async fn who_takes_nothing_loses_its_place() {
         tokio::time::advance(STEP).await;
         waited += STEP;
     }
-    // The clock also goes on while something is read.
-    assert!((READ_TIMEOUT..READ_TIMEOUT * 100).contains(&waited), "{waited:?}");
+    // How much later cannot be told: this clock also goes on while something is read.
+    assert!(waited >= READ_TIMEOUT, "{waited:?}");
     rig.until("its place to be free", |rig| rig.replays.readers.free() == MAX_READERS).await;
     // What is left of the body does not look whole.
     let end = loop {
