@@ -174,7 +174,7 @@ struct Given {
     /// Hours that replay is kept; 0 records nothing
     #[arg(long, value_name = "HOURS", default_value_t = 24)]
     replay_ttl_hours: u64,
-    /// Bytes that replay may take, such as 500MB or 8GiB; beyond, the oldest hours go
+    /// Bytes that replay may take, such as 500MB or 8GiB; beyond, the oldest hours go. With Redis, what waits for it on the disk
     #[arg(long, value_name = "BYTES", default_value = "8GiB")]
     replay_max_bytes: String,
     /// How long going down may take, in milliseconds

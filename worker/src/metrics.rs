@@ -1,4 +1,4 @@
-//! What `/metrics` shows.
+//! What `/metrics` shows. The server counts tasks too, as `copresence_worker_…`: no name may be both's.
 
 use std::fmt;
 use std::time::Duration;
@@ -39,7 +39,7 @@ impl Metrics {
         let histogram: fn() -> Histogram = || Histogram::new(exponential_buckets(0.0001, 4.0, 10));
         let seconds = Family::new_with_constructor(histogram);
         let mut metrics = Self {
-            registry: Registry::with_prefix("copresence_worker"),
+            registry: Registry::with_prefix("copresence"),
             ended: Family::default(),
             seconds,
             refused: Counter::default(),
@@ -48,8 +48,12 @@ impl Metrics {
         let registry = &mut metrics.registry;
         registry.register("tasks", "Tasks that have ended, by how", metrics.ended.clone());
         registry.register("task_seconds", "How long tasks ran, without waiting", metrics.seconds.clone());
-        registry.register("refused", "Tasks refused because the queue was full", metrics.refused.clone());
-        registry.register("unfinished", "Tasks that are queued or run", metrics.unfinished.clone());
+        registry.register(
+            "tasks_refused",
+            "Tasks refused because the queue was full",
+            metrics.refused.clone(),
+        );
+        registry.register("tasks_unfinished", "Tasks that are queued or run", metrics.unfinished.clone());
         metrics
     }
 

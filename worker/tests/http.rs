@@ -53,10 +53,7 @@ fn small_tasks_are_answered_at_once_and_can_be_fetched_again() {
     }
     assert_eq!(worker.get("/tasks/nobody").status, 404);
     let metrics = worker.get("/metrics").body;
-    assert!(
-        metrics.contains(r#"copresence_worker_tasks_total{task="path",outcome="completed"} 4"#),
-        "{metrics}"
-    );
+    assert!(metrics.contains(r#"copresence_tasks_total{task="path",outcome="completed"} 4"#), "{metrics}");
 }
 
 #[test]

@@ -7,8 +7,9 @@ use xshell::{Shell, cmd};
 
 use crate::workspace::succeeds;
 
-/// The oldest Node.js whose test runner and `fetch` the tests can use.
-const NODE_MAJOR_MIN: u32 = 20;
+/// The oldest versions of Node.js that the page can be built with: of 20, and of 22 and all later ones.
+const NODE_20_MIN: (u32, u32) = (20, 19);
+const NODE_MIN: (u32, u32) = (22, 12);
 
 /// A program that a check needs.
 pub(crate) struct Program {
@@ -53,7 +54,7 @@ pub(crate) static NODE: Program = Program {
         let version = cmd!(shell, "node --version").quiet().ignore_stderr().read();
         version.is_ok_and(|version| node_is_new_enough(&version)) && succeeds(cmd!(shell, "npm --version"))
     },
-    source: Source::User("install Node.js 20 or newer with npm, from https://nodejs.org"),
+    source: Source::User("install Node.js 20.19 or newer (of 22: 22.12) with npm, from https://nodejs.org"),
 };
 
 pub(crate) static REDIS: Program = Program {
@@ -157,8 +158,9 @@ fn complaint(missing: &[&Program]) -> String {
 }
 
 fn node_is_new_enough(version: &str) -> bool {
-    let major = version.trim().strip_prefix('v').and_then(|version| version.split('.').next());
-    major.and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major >= NODE_MAJOR_MIN)
+    let mut numbers = version.trim().trim_start_matches('v').split('.').map_while(|part| part.parse().ok());
+    let version = numbers.next().zip(numbers.next());
+    version.is_some_and(|version| version >= NODE_MIN || (NODE_20_MIN..(21, 0)).contains(&version))
 }
 
 #[cfg(test)]
@@ -167,8 +169,9 @@ mod tests {
 
     #[test]
     fn old_and_odd_versions_of_node_are_refused() {
-        for (version, expected) in [("v20.0.0", true), ("v24.1.2\n", true), ("v18.20.4", false), ("", false)]
-        {
+        let enough = ["v20.19.0", "v20.20.2", "v22.12.0", "v24.1.2\n"].map(|version| (version, true));
+        let old = ["v18.20.4", "v20.18.3", "v21.7.3", "v22.11.0", "", "v22"].map(|version| (version, false));
+        for (version, expected) in enough.into_iter().chain(old) {
             assert_eq!(node_is_new_enough(version), expected, "{version:?}");
         }
     }

@@ -127,7 +127,7 @@ impl OutputOptions {
 pub(crate) enum Protocol {
     /// Socket.IO with the events of `docs/PROTOCOL.md`
     Socketio,
-    /// Colyseus 0.18, with the room of `relays/colyseus`
+    /// Colyseus 0.18, with the room of `loadtest/relays/colyseus`
     Colyseus,
 }
 

@@ -37,10 +37,10 @@ pub enum ReplayAction {
         /// The room
         #[arg(long, value_name = "ID")]
         room: String,
-        /// Nothing before this time: Unix milliseconds or a time in UTC [default: all there is]
+        /// From this time on, and up to an hour before it, so that it can be told from the file alone: Unix milliseconds or a time in UTC [default: all there is]
         #[arg(long, value_name = "TIME", value_parser = unix_ms)]
         from: Option<u64>,
-        /// Nothing after this time [default: all there is]
+        /// Up to this time, and what belongs to it of the 5 s after [default: all there is]
         #[arg(long, value_name = "TIME", value_parser = unix_ms)]
         to: Option<u64>,
         /// Replace a file that is there
@@ -58,7 +58,7 @@ pub enum ReplayAction {
         /// Replace an earlier import for the same room
         #[arg(long)]
         force: bool,
-        /// Where from
+        /// Where from; - is the standard input
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
