@@ -68,8 +68,18 @@ impl Members {
 
     /// About how many bytes these members take as JSON; never less than their names and values.
     pub fn json_bytes(&self) -> usize {
-        2 + self.0.iter().map(|(name, value)| name.len() + value.get().len() + 4).sum::<usize>()
+        2 + self.0.iter().map(|(name, value)| escaped_bytes(name) + value.get().len() + 4).sum::<usize>()
     }
+}
+
+/// How many bytes `text` takes inside a JSON string: up to six for one of its own.
+fn escaped_bytes(text: &str) -> usize {
+    let escaped = |byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 0x08 | 0x0C => 2,
+        0x00..=0x1F => 6,
+        _ => 1,
+    };
+    text.bytes().map(escaped).sum()
 }
 
 /// `text` as a JSON string value.
@@ -169,8 +179,10 @@ mod tests {
 
     #[test]
     fn the_byte_count_is_never_too_small() {
-        for json in ["{}", r#"{"a":1}"#, r#"{"a":1,"bb":"cc","d":[1,2,3]}"#] {
-            assert!(members(json).json_bytes() >= json.len(), "{json}");
+        let escaped = r#"{"\u0001\u0000\u001f\u0007\b\f\n\r\t\"\\/é\u007f":1}"#;
+        for json in ["{}", r#"{"a":1}"#, r#"{"a":1,"bb":"cc","d":[1,2,3]}"#, escaped] {
+            let members = members(json);
+            assert!(members.json_bytes() >= serde_json::to_string(&members).unwrap().len(), "{json}");
         }
     }
 }
