@@ -13,14 +13,18 @@ use crate::room::{Command, Nothing, error_packet, ok_packet};
 use crate::time::Time;
 
 /// Which of `pending` go to the store together, where they succeed or fail together: those of one room. What has
-/// failed once goes alone, so that what can never be stored does not keep its neighbours out of the store.
+/// failed once goes alone, so that what can never be stored does not keep its neighbours out of the store. What comes after
+/// it goes after it: it may be of the same object.
 fn apart(pending: Vec<Pending>) -> Vec<Vec<Pending>> {
     let mut writes: Vec<Vec<Pending>> = Vec::new();
     let mut places = HashMap::new();
     for change in pending {
         let (key, effect, _) = &change;
         let place = match effect.again {
-            true => writes.len(),
+            true => {
+                places.remove(key);
+                writes.len()
+            }
             false => *places.entry(*key).or_insert(writes.len()),
         };
         if place == writes.len() {
@@ -107,5 +111,36 @@ impl Shard {
                 }
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom_model)))]
+mod tests {
+    use super::*;
+    use crate::ports::RoomWrite;
+    use crate::room::StoreEffect;
+
+    #[test]
+    fn what_is_stored_again_goes_alone_and_what_follows_it_goes_after_it() {
+        let pending = |(key, id, again): (u64, &str, bool)| -> Pending {
+            let write = RoomWrite::DeleteObject { room: String::new(), id: id.to_owned() };
+            let effect = StoreEffect { write, object_id: id.to_owned(), reply: None, again, record: None };
+            (key, effect, None)
+        };
+        let changes = [
+            (1, "b", false),
+            (2, "x", false),
+            (1, "a", true),
+            (1, "a", false),
+            (2, "y", false),
+            (1, "c", false),
+        ];
+        let batches = apart(changes.map(pending).into());
+        let ids: Vec<Vec<_>> = batches
+            .iter()
+            .map(|batch| batch.iter().map(|(key, effect, _)| (*key, &*effect.object_id)).collect())
+            .collect();
+        let expected: [&[_]; 4] = [&[(1, "b")], &[(2, "x"), (2, "y")], &[(1, "a")], &[(1, "a"), (1, "c")]];
+        assert_eq!(ids, expected);
     }
 }
