@@ -157,6 +157,8 @@ pub struct Recorded {
 #[derive(Debug)]
 pub struct Lease {
     room: Arc<RoomShared>,
+    /// Whether the room was made for it.
+    is_first: bool,
     /// Of a private room, which has one lease in its life.
     private: Option<PrivatePlace>,
 }
@@ -164,7 +166,7 @@ pub struct Lease {
 impl Lease {
     fn new(room: &Arc<RoomShared>) -> Self {
         room.leases.fetch_add(1, Ordering::AcqRel);
-        Self { room: room.clone(), private: None }
+        Self { room: room.clone(), is_first: false, private: None }
     }
 
     pub(crate) fn private(room: &Arc<RoomShared>, place: PrivatePlace) -> Self {
@@ -237,7 +239,9 @@ impl Directory {
             Entry::Occupied(entry) => enter(entry.get()),
             Entry::Vacant(entry) => {
                 let room = Arc::new(RoomShared::new(id, self.key(), place(), options(), now, now));
-                Ok(Lease::new(&entry.insert(room)))
+                let mut lease = Lease::new(&entry.insert(room));
+                lease.is_first = true;
+                Ok(lease)
             }
         }
     }
@@ -315,6 +319,14 @@ impl Directory {
                 found.key == room.key && found.leases.load(Ordering::Acquire) == 0
             })
             .is_some()
+    }
+
+    /// The lease was of no use. A room that was made for it, and that nobody else has found meanwhile, goes with it:
+    /// whether it did.
+    pub(crate) fn give_back(&self, lease: Lease) -> bool {
+        let (room, is_first) = (lease.room.clone(), lease.is_first);
+        drop(lease);
+        is_first && !room.was_entered() && self.close(&room)
     }
 
     /// Takes a room out that could not be stored, unless somebody else is still trying to. Whoever tries holds a

@@ -296,6 +296,33 @@ async fn a_full_mailbox_loses_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_join_that_finds_no_place_changes_nothing() {
+    let mut world = World::with_users(500);
+    // Each on a core of its own.
+    let home = world.connect_into(2, "home");
+    world.connect_into(1, "lobby");
+    world.connect_into(3, "garden");
+    pass(A_MOMENT).await;
+    fill_mailbox(&mut world);
+    let elsewhere = world.people[home[0]].emit("join-room", &serde_json::json!({ "roomId": "lobby" }));
+    assert_eq!(world.people[home[0]].outcome(elsewhere), "overloaded");
+    // The core with the fewest people gets new rooms.
+    for id in ["new", "newer"] {
+        let refused = world.people[home[1]].emit("join-room", &serde_json::json!({ "roomId": id }));
+        assert_eq!(world.people[home[1]].outcome(refused), "overloaded");
+        assert!(world.engine.room(id).is_none());
+    }
+    pass(Duration::from_secs(2)).await;
+    for index in home {
+        let said = world.people[index].say();
+        pass(A_MOMENT).await;
+        assert_eq!(world.people[index].outcome(said), "ok", "it is still at home");
+    }
+    world.check();
+    world.close_all().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_wrong_password_does_not_take_the_room_away() {
     let mut world = World::new(RoomDefaults::default(), &MemoryStore::new(Duration::ZERO, []));
     let request = RoomRequest { password: Some("sesame".into()), ..RoomRequest::default() };

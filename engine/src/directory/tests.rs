@@ -24,6 +24,22 @@ fn a_leased_room_is_not_closed() {
 }
 
 #[test]
+fn a_lease_of_no_use_takes_the_room_with_it_that_was_made_for_it() {
+    let directory = Directory::default();
+    let first = resolve(&directory, "lobby");
+    assert!(directory.give_back(first) && directory.is_empty());
+
+    let (first, second) = (resolve(&directory, "lobby"), resolve(&directory, "lobby"));
+    assert!(!directory.give_back(first), "another one has found it");
+    assert!(!directory.give_back(second), "it was not made for that one");
+    assert_eq!(directory.len(), 1);
+
+    let first = resolve(&directory, "garden");
+    first.room().set_members(0);
+    assert!(!directory.give_back(first), "somebody was in it, so the shard has it");
+}
+
+#[test]
 fn only_what_nobody_ever_entered_is_swept() {
     let directory = Directory::default();
     let options = RoomDefaults::default().options();

@@ -68,7 +68,7 @@ impl Session {
             return Ok(());
         }
         if self.departures.load(Ordering::Acquire) > 0 {
-            return Err(ClientError::new(ErrorCode::Overloaded, "the server is too busy, try again"));
+            return Err(self.overloaded());
         }
         let lease = self.engine.resolve(&join.room_id)?;
         let command = Command::Join {

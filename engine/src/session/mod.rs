@@ -168,10 +168,10 @@ impl Session {
     fn command(self: &Arc<Self>, command: Command, ack: AckId) -> Result<(), ClientError> {
         let room = self.seat().room.clone();
         let room = room.ok_or_else(|| ClientError::new(ErrorCode::NotInRoom, "join a room first"))?;
-        self.submit(&room, command, ack, None)
+        self.submit(room, command, ack)
     }
 
-    /// Sends a join on its way, and leaves the room before it.
+    /// Sends a join on its way, and leaves the room before it. One that finds no place in the mailbox changes nothing.
     fn take_seat(
         self: &Arc<Self>,
         seat: &mut Seat,
@@ -180,14 +180,25 @@ impl Session {
         ack: AckId,
     ) -> Result<(), ClientError> {
         let room = lease.room().clone();
+        // Under the seat's lock, so that commands reach the mailbox in the order of their turns.
+        let Ok(place) = self.engine.shards[room.shard].mailbox.try_reserve() else {
+            if self.engine.directory.give_back(lease) {
+                self.engine.unplace(room.shard);
+            }
+            return Err(self.overloaded());
+        };
         if seat.room.as_ref().is_some_and(|old| old.key != room.key) {
             self.give_up_seat(seat);
         }
-        // Under the seat's lock, so that commands reach the mailbox in the order of their turns.
-        let joining = Some((lease, seat.turn + 1));
-        // Refused: who joins the room that it is in stays in it, as if it had not asked.
-        self.submit(&room, command, ack, joining)?;
         seat.turn += 1;
+        let joining = Some((lease, seat.turn));
+        place.send(ShardMessage::Command {
+            room: room.clone(),
+            session: self.clone(),
+            command,
+            ack,
+            joining,
+        });
         self.joining.store(true, Ordering::Release);
         self.seat_key.store(room.key, Ordering::Release);
         seat.room = Some(room);
@@ -196,17 +207,18 @@ impl Session {
 
     fn submit(
         self: &Arc<Self>,
-        room: &Arc<RoomShared>,
+        room: Arc<RoomShared>,
         command: Command,
         ack: AckId,
-        joining: Option<(Lease, u64)>,
     ) -> Result<(), ClientError> {
-        let message =
-            ShardMessage::Command { room: room.clone(), session: self.clone(), command, ack, joining };
-        self.engine.shards[room.shard].mailbox.try_send(message).map_err(|_| {
-            self.engine.metrics.command_refused(CommandRefused::Overloaded);
-            ClientError::new(ErrorCode::Overloaded, "the server is too busy, try again")
-        })
+        let mailbox = &self.engine.shards[room.shard].mailbox;
+        let message = ShardMessage::Command { room, session: self.clone(), command, ack, joining: None };
+        mailbox.try_send(message).map_err(|_| self.overloaded())
+    }
+
+    fn overloaded(&self) -> ClientError {
+        self.engine.metrics.command_refused(CommandRefused::Overloaded);
+        ClientError::new(ErrorCode::Overloaded, "the server is too busy, try again")
     }
 
     /// Submits a departure, which is never refused: if the mailbox is full, it waits for a place.

@@ -40,7 +40,7 @@ impl Session {
             return Err(ClientError::new(ErrorCode::Unavailable, "you have gone elsewhere meanwhile"));
         }
         if self.departures.load(Ordering::Acquire) > 0 {
-            return Err(ClientError::new(ErrorCode::Overloaded, "the server is too busy, try again"));
+            return Err(self.overloaded());
         }
         let command = Command::Join { user: self.user.clone(), encoding, password: None, view };
         self.take_seat(&mut seat, room.into_lease(), command, ack)
