@@ -94,6 +94,10 @@ for (const [mode, transports] of Object.entries(TRANSPORTS)) {
     check('a move may be acknowledged', async (server) => {
       const { ada } = await pair(server);
       assertAccepted(await ada.call('update-position', poseNumber(1)));
+      const outside = await server.connect({ transports });
+      const answer = await outside.call('update-position', poseNumber(1));
+      assertRefused(answer);
+      assert.equal(answer.error.code, 'not_in_room');
     });
 
     check('encoding "batch": one users-moved for everyone who moved', async (server) => {

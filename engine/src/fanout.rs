@@ -221,7 +221,7 @@ impl Fanout {
                 metrics.views_skipped.inc();
                 // It has missed somebody's pose; whoever stands still from now on would stay wrong for it. Frames repeat
                 // everybody anyway, and in a large room nobody else shall get less because of it.
-                if viewer.encoding != Encoding::Binary || tick.poses.is_the_same_for_all() {
+                if viewer.encoding != Encoding::Binary || tick.poses.is_for_all() {
                     room.want_refresh();
                 }
                 // As long as there is anybody to show, the refresh comes again and again. After a longer silence

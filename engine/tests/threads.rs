@@ -81,7 +81,9 @@ fn crowd(engine: &Engine, clock: &Arc<PausedClock>, core: usize) {
                     0..3 => client.join(random.random_range(0..4), ENCODINGS[random.random_range(0..3)]),
                     3 => client.emit("leave-room", "{}"),
                     4 => client.emit("user-update", r#"{"username":"x"}"#),
-                    _ => client.session.update_pose(&pose_numbered(step as u32)),
+                    _ => {
+                        client.session.update_pose(&pose_numbered(step as u32));
+                    }
                 }
             }
             tokio::task::yield_now().await;

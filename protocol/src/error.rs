@@ -84,4 +84,9 @@ impl ClientError {
     pub fn bad_request(message: impl Into<std::borrow::Cow<'static, str>>) -> Self {
         Self::new(ErrorCode::BadRequest, message)
     }
+
+    /// What was asked for is done in a room, and the session is in none.
+    pub fn not_in_room() -> Self {
+        Self::new(ErrorCode::NotInRoom, "join a room first")
+    }
 }

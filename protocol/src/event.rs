@@ -262,6 +262,9 @@ impl ObjectUpdate {
     }
 }
 
+/// Below this every whole number is a float of its own, in JavaScript as here.
+const MAX_SAFE_INTEGER: f64 = 9_007_199_254_740_992.0;
+
 /// The id under which an object with these members is kept: its `id` member if that is a string or a number.
 ///
 /// # Errors
@@ -277,7 +280,13 @@ pub fn object_id(members: &Members) -> Result<Option<String>, ClientError> {
     let Some(value) = members.value("id") else { return Ok(None) };
     let id = match serde_json::from_str(value.get()) {
         Ok(Id::Text(text)) => text.into_owned(),
-        Ok(Id::Number(number)) => number.to_string(),
+        // Python sends 1.0 where JavaScript, which makes no difference, sends 1.
+        Ok(Id::Number(number)) => match number.as_f64().filter(|_| number.is_f64()) {
+            Some(whole) if whole.fract() == 0.0 && whole.abs() < MAX_SAFE_INTEGER => {
+                (whole as i64).to_string()
+            }
+            _ => number.to_string(),
+        },
         Err(_) => return Err(ClientError::bad_request("an object's id must be a string or a number")),
     };
     if id.is_empty() || id.len() > MAX_OBJECT_ID_BYTES {

@@ -230,9 +230,10 @@ fn refuse_pose(session: &Arc<Session>, bytes: usize, ack: Option<u64>, error: &C
 fn take_pose(session: &Arc<Session>, pose: &Pose, ack: Option<u64>) {
     #[derive(Serialize)]
     struct Nothing {}
-    session.update_pose(pose);
-    if let Some(packet) = ok_packet(ack, Nothing {}) {
-        session.send(&packet);
+    let is_kept = session.update_pose(pose);
+    // Who wants no answer is not told of each of them.
+    if let Some(answer) = ok_packet(ack, Nothing {}) {
+        if is_kept { session.send(&answer) } else { session.refuse(ack, &ClientError::not_in_room()) }
     }
 }
 

@@ -103,9 +103,10 @@ impl TickPoses {
         self.len() == 0
     }
 
-    /// Whether everybody sees all of it.
-    pub fn is_the_same_for_all(&self) -> bool {
-        self.views.len() == 1 && self.view_of.is_empty()
+    /// Whether all of it is for everybody within whose radius it is: nothing was left for those near, since everything
+    /// fits into the budget.
+    pub fn is_for_all(&self) -> bool {
+        self.near.grid().is_empty()
     }
 
     /// What the member in `slot` gets as a `user-moved` for each pose: all that it sees but its own. `None` if that

@@ -121,7 +121,17 @@ fn everybody_sees_everybody_else_once() {
         assert_eq!(batch(&tick, viewer), expected, "viewer {viewer}");
     }
     assert_eq!(tick.len(), 3);
-    assert!(tick.is_the_same_for_all());
+}
+
+#[test]
+fn it_is_for_all_unless_something_was_left_for_those_near() {
+    let crowd = Crowd::new(&[(0, 0.5), (3, 500.0), (5, 5.0)]);
+    let viewpoints =
+        |radius| crowd.0.iter().map(|(slot, pose, _)| (looks_from(pose, radius), *slot)).collect();
+    for radius in [None, Some(20.0)] {
+        assert!(crowd.tick_seen_from(&[0, 3, 5], &[], 10_000, viewpoints(radius)).is_for_all());
+        assert!(!crowd.tick_seen_from(&[0, 3], &[5], 10_000, viewpoints(radius)).is_for_all());
+    }
 }
 
 #[test]

@@ -295,7 +295,7 @@ impl<S: Clone> Room<S> {
                 self.reply(session, ok_packet(ack, Nothing {}));
                 Ok(())
             }
-            (_, None) => Err(ClientError::new(ErrorCode::NotInRoom, "join a room first")),
+            (_, None) => Err(ClientError::not_in_room()),
             (command, Some(_)) if self.changes_past(&command) => {
                 Err(ClientError::new(ErrorCode::Unavailable, "a recording cannot be changed"))
             }

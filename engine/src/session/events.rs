@@ -43,8 +43,9 @@ impl Session {
             ClientEvent::JoinRoom(join) => self.join(join, ack),
             ClientEvent::LeaveRoom => self.leave(ack),
             ClientEvent::UpdatePosition(pose) => {
-                self.update_pose(&pose);
-                Ok(())
+                let is_kept = self.update_pose(&pose);
+                // Who wants no answer is not told of each of them.
+                if is_kept || ack.is_none() { Ok(()) } else { Err(ClientError::not_in_room()) }
             }
             ClientEvent::ObjectCreate(members) => {
                 self.command(Command::ObjectCreate { members, fresh_id: fresh_id() }, ack)
@@ -82,9 +83,7 @@ impl Session {
 
     fn leave(self: &Arc<Self>, ack: AckId) -> Result<(), ClientError> {
         let mut seat = self.seat();
-        let Some(room) = self.vacate(&mut seat) else {
-            return Err(ClientError::new(ErrorCode::NotInRoom, "join a room first"));
-        };
+        let room = self.vacate(&mut seat).ok_or_else(ClientError::not_in_room)?;
         self.submit_always(room, ack);
         Ok(())
     }

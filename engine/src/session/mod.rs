@@ -107,12 +107,16 @@ impl Session {
     }
 
     /// The hot path: stores the session's newest pose for the next tick. Takes no lock, sends nothing and
-    /// allocates nothing. A pose of a session that is in no room is counted and forgotten.
+    /// allocates nothing. `false`: the session is in no room, nor on its way into one, so the pose is counted and
+    /// forgotten.
     #[inline]
-    pub fn update_pose(self: &Arc<Self>, pose: &Pose) {
+    pub fn update_pose(self: &Arc<Self>, pose: &Pose) -> bool {
         let membership = self.membership.load();
         match membership.as_deref() {
-            Some(member) => self.store_pose(member, pose),
+            Some(member) => {
+                self.store_pose(member, pose);
+                true
+            }
             None => self.pose_before_membership(pose),
         }
     }
@@ -130,19 +134,21 @@ impl Session {
     /// A pose that overtook its own join waits for it, so that a client which joins and moves once in one breath
     /// is seen where it stands.
     #[cold]
-    fn pose_before_membership(&self, pose: &Pose) {
+    fn pose_before_membership(&self, pose: &Pose) -> bool {
         if self.joining.load(Ordering::Acquire) {
             let mut seat = self.seat();
             // Asked again under the lock: the session may have been let in, or refused, a moment ago.
             if let Some(member) = self.membership.load().as_deref() {
-                return self.store_pose(member, pose);
+                self.store_pose(member, pose);
+                return true;
             }
             if self.joining.load(Ordering::Acquire) {
                 seat.early_pose = Some(*pose);
-                return;
+                return true;
             }
         }
         self.engine.metrics.pose_dropped(PoseDropped::NotInRoom);
+        false
     }
 
     /// Tells the client that something failed.
@@ -167,7 +173,7 @@ impl Session {
 
     fn command(self: &Arc<Self>, command: Command, ack: AckId) -> Result<(), ClientError> {
         let room = self.seat().room.clone();
-        let room = room.ok_or_else(|| ClientError::new(ErrorCode::NotInRoom, "join a room first"))?;
+        let room = room.ok_or_else(ClientError::not_in_room)?;
         self.submit(room, command, ack)
     }
 

@@ -24,7 +24,7 @@ impl Shard {
                 // The room is gone, and with it whatever this was about.
                 let answer = match deferred.1 {
                     Command::Leave => ok_packet(*ack, Nothing {}),
-                    _ => error_packet(*ack, &ClientError::new(ErrorCode::NotInRoom, "join a room first")),
+                    _ => error_packet(*ack, &ClientError::not_in_room()),
                 };
                 return self.answer(session, answer).await;
             }

@@ -12,7 +12,7 @@ use super::watch::{About, shown};
 
 /// Everybody has moved, so that everybody is shown to everybody; and that by one frame, or from one buffer.
 pub(crate) fn check_shared(hall: &Hall, poses: &TickPoses) {
-    assert!(poses.is_the_same_for_all());
+    assert!(poses.is_for_all());
     let mut frame: Option<*const Outgoing> = None;
     let mut texts: Option<*const u8> = None;
     for viewer in hall.people.values() {

@@ -86,3 +86,24 @@ fn an_update_is_split_into_id_version_and_changes() {
     assert_eq!((update.id.as_str(), update.version), ("5", Some(3)));
     assert_eq!(serde_json::to_string(&update.changes).unwrap(), r#"{"colour":"red"}"#);
 }
+
+#[test]
+fn whole_numbers_are_the_same_id_however_they_are_written() {
+    let id = |id: &str| {
+        let members = serde_json::from_str(&format!(r#"{{"id":{id}}}"#)).unwrap();
+        object_id(&members).unwrap().unwrap()
+    };
+    for (written, expected) in [
+        ("7", "7"),
+        ("7.0", "7"),
+        ("7e0", "7"),
+        ("\"7\"", "7"),
+        ("-3.0", "-3"),
+        ("-0.0", "0"),
+        ("1.5", "1.5"),
+        ("18446744073709551615", "18446744073709551615"),
+        ("1e300", "1e+300"),
+    ] {
+        assert_eq!(id(written), expected, "{written}");
+    }
+}
