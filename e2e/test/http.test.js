@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { unique, withServer } from '../harness.js';
+
+const METRICS = readFileSync(new URL('../../docs/METRICS.md', import.meta.url), 'utf8');
 
 function assertFails(answer, status, error) {
   assert.equal(answer.status, status, JSON.stringify(answer.body));
@@ -70,7 +73,11 @@ withServer('the HTTP API', {}, (check) => {
     }
     const metrics = await server.http('GET', '/metrics');
     assert.equal(metrics.status, 200);
-    assert.match(metrics.body, /^# TYPE \S+ (counter|gauge|histogram)$/m);
+    const names = [...metrics.body.matchAll(/^# TYPE (\S+) (?:counter|gauge|histogram)$/gm)].map(([, name]) => name);
+    assert.ok(names.length > 30, metrics.body);
+    const documented = new Set(METRICS.match(/[a-z_]*_[a-z_]+/g));
+    const unnamed = names.filter((name) => !documented.has(name) && !documented.has(`${name}_total`));
+    assert.deepEqual(unnamed, [], 'docs/METRICS.md does not name them');
     const description = await server.http('GET', '/openapi.json');
     assert.equal(description.status, 200);
     assert.match(description.body.openapi, /^3\./);
