@@ -9,6 +9,7 @@ use engine::ports::{CloseReason, StoreError};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::config::Config;
+use crate::workers::Workers;
 
 /// How often it is looked whether all that was queued has left.
 const LOOK: Duration = Duration::from_millis(10);
@@ -37,27 +38,44 @@ pub async fn asked_to_end() -> std::io::Result<&'static str> {
     })
 }
 
-/// Tells everybody when to come back, waits until what was accepted is stored and what was queued has left, and
-/// ends every session. Takes `DRAIN_MS` at most; new sessions are refused meanwhile. Answers when that time is over.
-pub async fn drain(engine: &Engine, config: &Arc<Config>) -> Instant {
+/// Tells everybody when to come back, waits until what was accepted is stored, tasks are answered and what was queued
+/// has left, and ends every session. Tasks for which there is no time are answered with an error before that. Takes
+/// `DRAIN_MS` at most; new sessions are refused meanwhile. Answers when that time is over.
+pub async fn drain(engine: &Engine, workers: &Workers, config: &Arc<Config>) -> Instant {
     let budget = Duration::from_millis(config.drain_ms);
     let end = Instant::now() + budget;
     let close_by = end - budget / CLOSING_SHARE;
     tracing::info!(sessions = engine.session_count(), "draining");
     engine.begin_drain(config.reconnect_spread_ms);
     let flushed = async {
+        // Each core is asked, so whatever it was doing when the drain began is done, and no task begins after this.
         engine.settle().await;
-        while !engine.is_idle() {
-            sleep(LOOK).await;
-        }
+        all_has_left(engine, workers).await;
     };
     if timeout_at(close_by, flushed).await.is_err() {
-        tracing::warn!("some sessions have not taken all that was queued for them");
+        let tasks = workers.under_way();
+        if tasks > 0 {
+            tracing::warn!(tasks, "some tasks are not done in time and are given up");
+            workers.give_up();
+            let told_by = Instant::now() + end.saturating_duration_since(Instant::now()) / 2;
+            let _ = timeout_at(told_by, all_has_left(engine, workers)).await;
+        }
+        if !engine.is_idle() {
+            tracing::warn!("some sessions have not taken all that was queued for them");
+        }
     }
     engine.close_sessions(CloseReason::Draining);
     // Departures change persistent rooms no more, but the goodbyes are still being written.
     sleep(GOODBYE.min(end.saturating_duration_since(Instant::now()))).await;
     end
+}
+
+/// Waits until every task is answered, and all answers and packets have left.
+async fn all_has_left(engine: &Engine, workers: &Workers) {
+    // In this order: what comes of a task is queued before the task is over.
+    while !(workers.is_idle() && engine.is_idle()) {
+        sleep(LOOK).await;
+    }
 }
 
 /// Waits for the store to close, until `end` and a little longer. What is not on the disk by then is lost, as in a power

@@ -120,7 +120,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
         redis: redis.clone(),
         replays,
         journal: journal.clone(),
-        workers,
+        workers: workers.clone(),
         started: Instant::now(),
     });
     let upper = Arc::new(SocketIo::new(app, CONNECT_TIMEOUT));
@@ -144,7 +144,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
             never = take_in_rooms(&engine, redis.as_deref()) => match never {},
         };
         tracing::info!(signal, "asked to end");
-        let end = drain::drain(&engine, &config).await;
+        let end = drain::drain(&engine, &workers, &config).await;
         close(journal.as_deref(), redis.as_deref(), &store, end).await;
         Ok::<_, RunError>(())
     })?;

@@ -9,6 +9,7 @@ mod health;
 mod login;
 mod makers;
 mod page;
+mod pieces;
 mod process;
 mod replay;
 mod reply;

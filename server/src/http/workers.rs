@@ -10,9 +10,10 @@ use serde::Deserialize;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use super::pieces::Pieces;
 use super::reply::{ApiError, Reply};
 use super::{ApiParts, body, reply};
-use crate::net::serve::Body;
+use crate::net::serve::{self, Body};
 use crate::workers::{Task, TaskError};
 
 /// Bytes of a task and its data. As much as one that comes as an event may have; above: 413.
@@ -44,8 +45,11 @@ pub(super) async fn execute(parts: &ApiParts, user: &str, body: &str) -> Reply {
     if parts.engine.is_draining() {
         return Err(TaskError::Draining.into());
     }
+    // Who goes down waits until a result has left, which may be long. An error leaves at once.
+    let held = parts.workers.hold();
     let result = parts.workers.run(task).await?;
-    Ok(reply::of_type("application/json", String::from(Box::<str>::from(result))))
+    let text = String::from(Box::<str>::from(result));
+    Ok(reply::of_type("application/json", "").map(|_| serve::whole(Pieces::new(text, held))))
 }
 
 pub(super) fn status(parts: &ApiParts) -> Response<Body> {

@@ -8,7 +8,7 @@ use std::thread;
 
 use prometheus_client::registry::Registry;
 use tokio::runtime::Builder;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::attempt::{End, Errand};
@@ -54,7 +54,15 @@ struct Bridge {
 struct Load {
     tasks: AtomicUsize,
     bytes: AtomicUsize,
+    /// Answers that somebody holds until they have left.
+    held: AtomicUsize,
+    /// Whether all of it is given up.
+    is_over: watch::Sender<bool>,
 }
+
+/// What keeps the bridge from being idle, until it is dropped: an answer that is on its way.
+#[derive(Debug)]
+pub struct Held(Option<Arc<Load>>);
 
 /// A task's share of the load, until it is dropped.
 struct Share {
@@ -69,7 +77,7 @@ struct Job {
     asked: Instant,
     gone: Gone,
     reply: Reply,
-    _share: Share,
+    share: Share,
     _place: Place,
 }
 
@@ -104,6 +112,34 @@ impl Workers {
     /// How many tasks wait for a worker that is free.
     pub fn waiting(&self) -> usize {
         self.bridge.as_ref().map_or(0, |bridge| bridge.pool.waiting())
+    }
+
+    /// How many tasks are under way.
+    pub fn under_way(&self) -> usize {
+        self.bridge.as_ref().map_or(0, |bridge| bridge.load.tasks.load(Ordering::Acquire))
+    }
+
+    /// Whether no task is under way, and no answer [held](Self::hold).
+    pub fn is_idle(&self) -> bool {
+        let held = self.bridge.as_ref().map_or(0, |bridge| bridge.load.held.load(Ordering::Acquire));
+        self.under_way() == 0 && held == 0
+    }
+
+    /// For an answer that takes time to leave once its task is over. To be taken before the task begins, so that there is
+    /// no moment between the two.
+    pub fn hold(&self) -> Held {
+        let load = self.bridge.as_ref().map(|bridge| bridge.load.clone());
+        if let Some(load) = &load {
+            load.held.fetch_add(1, Ordering::AcqRel);
+        }
+        Held(load)
+    }
+
+    /// The server ends: whatever is under way, or asked for from here on, is answered with [`TaskError::Draining`].
+    pub fn give_up(&self) {
+        if let Some(bridge) = &self.bridge {
+            bridge.load.is_over.send_replace(true);
+        }
     }
 
     /// Every worker, in the order of the settings.
@@ -144,7 +180,7 @@ impl Workers {
             }
         };
         let deadline = asked + bridge.pool.settings.times.task;
-        let job = Job { task, deadline, asked, gone, reply, _share: share, _place: place };
+        let job = Job { task, deadline, asked, gone, reply, share, _place: place };
         // If the thread is gone, dropping the job answers.
         let _ = bridge.jobs.try_send(job);
         Ok(())
@@ -178,6 +214,22 @@ impl Share {
     }
 }
 
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(load) = &self.0 {
+            load.held.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Load {
+    /// Resolves when all is given up.
+    async fn is_given_up(&self) {
+        // Fails only without a sender, which is kept here.
+        let _ = self.is_over.subscribe().wait_for(|is_over| *is_over).await;
+    }
+}
+
 impl Drop for Share {
     fn drop(&mut self) {
         self.load.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
@@ -196,7 +248,8 @@ async fn serve(pool: Arc<Pool>, mut queue: mpsc::Receiver<Job>) {
 }
 
 async fn carry_out(pool: Arc<Pool>, job: Job) {
-    let Job { task, deadline, asked, mut gone, reply, _share, _place } = job;
+    // The share lives until the answer is given: whoever sees that no task is under way may rely on that.
+    let Job { task, deadline, asked, mut gone, reply, share, _place } = job;
     let errand = Errand::new(task);
     let outcome = tokio::select! {
         // What has come is told, even to somebody who is just leaving.
@@ -208,6 +261,7 @@ async fn carry_out(pool: Arc<Pool>, job: Job) {
             pool.metrics.cancelled();
             return reply.forget();
         }
+        () = share.load.is_given_up() => Err(TaskError::Draining),
     };
     pool.metrics.over(&outcome, asked.elapsed());
     reply.send(outcome);

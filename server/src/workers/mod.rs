@@ -31,7 +31,7 @@ mod task;
 mod wire;
 
 pub use breaker::BreakerState;
-pub use bridge::{StartError, Workers};
+pub use bridge::{Held, StartError, Workers};
 pub use latency::Percentiles;
 pub use settings::{BridgeSettings, Origin, WorkerSettings};
 pub use socket::SocketTasks;

@@ -32,7 +32,7 @@ fn job(pool: &Pool, deadline: Instant) -> (Job, oneshot::Receiver<Outcome>, Tick
         asked: now,
         gone,
         reply: Reply::new(move |outcome| sender.send(outcome).unwrap()),
-        _share: Share::take(&Arc::default(), 1, &pool.metrics).unwrap(),
+        share: Share::take(&Arc::default(), 1, &pool.metrics).unwrap(),
         _place: Arc::<Quota>::default().take("ada", now).unwrap(),
     };
     (job, receiver, ticket)
