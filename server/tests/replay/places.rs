@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use http::{Method, StatusCode};
 use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 use replay::{RecordId, StoredRecord};
 use serde_json::Value;
-use server::http::READ_TIMEOUT;
+use server::http::{DEFAULT_REPLAY_LIMIT, READ_TIMEOUT};
 use server::net::serve::BrokenOff;
 use server::replay::readers::MAX_READERS;
 use server::replay::recordings::{ReadError, Recordings, Span};
+use server::replay::walk::STEP_BYTES;
 
 use crate::naive::{Wish, told};
 use crate::rig::{PATIENCE, Rig};
@@ -111,8 +113,10 @@ async fn a_stream_that_cannot_go_on_says_so_and_breaks_off() {
 async fn only_so_many_read_at_once() {
     let rig = Rig::over(Arc::new(Frail::new(600, usize::MAX)));
     let mut open = Vec::new();
-    for _ in 0..MAX_READERS {
-        let response = rig.open(Method::GET, "hall/replay", NDJSON).await;
+    for index in 0..MAX_READERS {
+        // The text of an array takes a place until it is taken, or memory would have no bound.
+        let form = if index % 2 == 0 { "*/*" } else { NDJSON };
+        let response = rig.open(Method::GET, "hall/replay", form).await;
         assert_eq!(response.status(), StatusCode::OK);
         open.push(response);
     }
@@ -123,17 +127,51 @@ async fn only_so_many_read_at_once() {
     }
     assert_eq!(rig.replays.counts.refused.get(), 2);
     // One that is read to its end makes room, and so does one that goes away.
-    let whole = open.pop().unwrap().into_body().collect().await.unwrap().to_bytes();
-    assert!(whole.len() > 1_000_000);
-    drop(open.pop());
-    rig.until("two places", |rig| rig.replays.readers.free() == 2).await;
-    assert_eq!(rig.array("hall/replay?limit=1").await.items().len(), 1);
+    for places in [2, 4] {
+        let whole = open.pop().unwrap().into_body().collect().await.unwrap().to_bytes();
+        assert!(whole.len() > 1_000_000);
+        drop(open.pop());
+        rig.until("two places more", |rig| rig.replays.readers.free() == places).await;
+        assert_eq!(rig.array("hall/replay?limit=1").await.items().len(), 1);
+        open.rotate_left(1);
+    }
+}
+
+#[tokio::test]
+async fn an_array_is_handed_over_little_by_little() {
+    let frail = Frail::new(600, usize::MAX);
+    let expected: Vec<Value> = told(&frail.records, &Wish::default())
+        .iter()
+        .take(DEFAULT_REPLAY_LIMIT as usize)
+        .map(|text| serde_json::from_str(text).unwrap())
+        .collect();
+    let rig = Rig::over(Arc::new(frail));
+    let mut body = rig.open(Method::GET, "hall/replay", "*/*").await.into_body();
+    let length = body.size_hint().exact().unwrap();
+    let mut text = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let piece = frame.unwrap().into_data().unwrap();
+        assert!(piece.len() <= STEP_BYTES);
+        text.extend_from_slice(&piece);
+        assert_eq!(body.size_hint().exact(), Some(length - text.len() as u64));
+        assert_eq!(body.is_end_stream(), text.len() as u64 == length);
+        assert!(piece.try_into_mut().is_ok(), "a part of the text keeps all of it in memory");
+    }
+    assert_eq!(text.len() as u64, length);
+    assert_eq!(serde_json::from_slice::<Vec<Value>>(&text).unwrap(), expected);
+    assert_eq!((rig.replays.readers.free(), rig.replays.counts.abandoned.get()), (MAX_READERS, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_takes_nothing_loses_its_place() {
+    for form in ["*/*", NDJSON] {
+        loses_its_place(form).await;
+    }
+}
+
+async fn loses_its_place(form: &str) {
     let rig = Rig::over(Arc::new(Frail::new(600, usize::MAX)));
-    let mut body = rig.open(Method::GET, "hall/replay", NDJSON).await.into_body();
+    let mut body = rig.open(Method::GET, "hall/replay", form).await.into_body();
     body.frame().await.unwrap().unwrap();
     assert_eq!(rig.replays.readers.free(), MAX_READERS - 1);
     let mut waited = Duration::ZERO;

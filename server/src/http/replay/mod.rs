@@ -155,7 +155,9 @@ async fn array(parts: &ApiParts, mut reading: Reading) -> Reply {
         }
     };
     text.push(b']');
-    let mut response = reply::of_type("application/json", text);
+    let gaps = reading.walk.gaps();
+    let body = stream::start_read(reading.place, text, parts.replays.counts.clone());
+    let mut response = reply::of_type("application/json", "").map(|_| serve::boxed(body));
     let mut tell = |name, value: String| {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(HeaderName::from_static(name), value);
@@ -164,7 +166,6 @@ async fn array(parts: &ApiParts, mut reading: Reading) -> Reply {
     if let Some(cursor) = next {
         tell(NEXT_CURSOR, cursor.to_string());
     }
-    let gaps = reading.walk.gaps();
     if gaps > 0 {
         parts.replays.counts.damaged.inc_by(gaps);
         tell(GAPS, gaps.to_string());

@@ -1,11 +1,11 @@
-//! A body that is read from a recording while it goes out.
+//! Bodies that go out as their clients take them: one is read from a recording meanwhile, the other is read already.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame};
+use hyper::body::{Body, Frame, SizeHint};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tracing::{debug, error};
@@ -13,13 +13,14 @@ use tracing::{debug, error};
 use super::Reading;
 use crate::net::serve::BrokenOff;
 use crate::replay::ReplayCounts;
+use crate::replay::readers::Place;
 use crate::replay::walk::{Progress, STEP_BYTES};
 
 /// How long a client may take nothing of a body before its reading is given up for others. With the length of a step
 /// it is also how slowly a body may be read: at a few KiB a second.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Pieces of a body that are read before they are wanted, of a step's length each.
+/// Pieces of a body that are ready before they are wanted, of a step's length each.
 const PIECES_AHEAD: usize = 2;
 
 /// A part of a body.
@@ -29,13 +30,15 @@ enum Piece {
     End,
 }
 
-/// A body whose pieces are read by somebody else.
-struct Lines {
+/// A body whose pieces come from somebody else.
+struct Pumped {
     pieces: mpsc::Receiver<Piece>,
+    /// Bytes that are still to come, if that is known.
+    left: Option<u64>,
     is_whole: bool,
 }
 
-impl Body for Lines {
+impl Body for Pumped {
     type Data = Bytes;
     type Error = BrokenOff;
 
@@ -47,7 +50,11 @@ impl Body for Lines {
             return Poll::Ready(None);
         }
         Poll::Ready(match ready!(self.pieces.poll_recv(cx)) {
-            Some(Piece::Text(text)) => Some(Ok(Frame::data(text))),
+            Some(Piece::Text(text)) => {
+                self.left = self.left.map(|left| left.saturating_sub(text.len() as u64));
+                self.is_whole = self.left == Some(0);
+                Some(Ok(Frame::data(text)))
+            }
             Some(Piece::End) => {
                 self.is_whole = true;
                 None
@@ -58,6 +65,10 @@ impl Body for Lines {
 
     fn is_end_stream(&self) -> bool {
         self.is_whole
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
     }
 }
 
@@ -70,13 +81,39 @@ pub(super) fn start(
 ) -> impl Body<Data = Bytes, Error = BrokenOff> + Send + 'static {
     let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
     tokio::spawn(async move {
-        let end = pump(reading, text, progress, &sender, &counts).await;
-        if end == End::Abandoned {
-            counts.abandoned.inc();
-            debug!("nobody takes what was read of a recording");
+        if pump(reading, text, progress, &sender, &counts).await == End::Abandoned {
+            abandoned(&counts);
         }
     });
-    Lines { pieces, is_whole: false }
+    Pumped { pieces, left: None, is_whole: false }
+}
+
+/// The body `text`, which was read in `place`. As long as the text is in memory nobody else reads there, so no more
+/// texts are in memory than there are places.
+pub(super) fn start_read(
+    place: Place,
+    text: Vec<u8>,
+    counts: ReplayCounts,
+) -> impl Body<Data = Bytes, Error = BrokenOff> + Send + 'static {
+    // Nothing is read any more, so nothing needs to be ready beforehand.
+    let (sender, pieces) = mpsc::channel(1);
+    let left = Some(text.len() as u64);
+    tokio::spawn(async move {
+        for piece in text.chunks(STEP_BYTES) {
+            // Copied: whoever holds a part of the text itself would hold all of it.
+            if !send(&sender, Piece::Text(Bytes::copy_from_slice(piece))).await {
+                abandoned(&counts);
+                break;
+            }
+        }
+        drop((text, place));
+    });
+    Pumped { pieces, left, is_whole: false }
+}
+
+fn abandoned(counts: &ReplayCounts) {
+    counts.abandoned.inc();
+    debug!("nobody takes what was read of a recording");
 }
 
 /// How a body has ended.
