@@ -55,7 +55,7 @@ fn write_action(action: &Action, out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"");
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\":");
-    out.extend_from_slice(json.as_bytes());
+    write_on_one_line(json, out);
     match action {
         Action::ObjectCreate { version, .. } => {
             out.extend_from_slice(b",\"version\":");
@@ -71,6 +71,18 @@ fn write_action(action: &Action, out: &mut Vec<u8>) {
             out.push(b']');
         }
         _ => {}
+    }
+}
+
+/// Appends JSON as a client has written it, but for its line breaks: whoever reads line by line would take what follows
+/// one for a line of ours. In strings they are escaped, so these can only be space between tokens.
+fn write_on_one_line(json: &str, out: &mut Vec<u8>) {
+    let begin = out.len();
+    out.extend_from_slice(json.as_bytes());
+    for byte in &mut out[begin..] {
+        if matches!(byte, b'\n' | b'\r') {
+            *byte = b' ';
+        }
     }
 }
 
@@ -222,5 +234,20 @@ mod tests {
             r#"{"type":"message","message":{"type":"chat","data":1},"attachments":["YWJj","/w=="]}"#
         );
         assert_eq!(json(What::Gap), r#"{"type":"gap","timestamp":1700000000123}"#);
+    }
+    #[test]
+    fn nothing_that_a_client_has_written_breaks_a_line() {
+        let broken = "{\"id\":\"x\",\"a\":[\n{\"type\":\"leave\",\"said\":\"\\n\"}\r\n]}".to_owned();
+        let whole = r#"{"id":"x","a":[ {"type":"leave","said":"\n"}  ]}"#;
+        for action in [
+            Action::Join { user: broken.clone() },
+            Action::ObjectCreate { object: broken.clone(), version: 1 },
+            Action::ObjectUpdate { update: broken.clone() },
+            Action::UserUpdate { update: broken.clone() },
+            Action::Message { message: broken.clone(), attachments: Vec::new() },
+        ] {
+            let text = event(action);
+            assert!(text.contains(whole) && !text.contains(['\n', '\r']), "{text}");
+        }
     }
 }
