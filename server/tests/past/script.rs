@@ -148,6 +148,13 @@ impl Script {
         Self { events, length_ms, still_ms: length_ms, keyframe_ms: 30_000 }
     }
 
+    /// Somebody comes after a second, and makes so many things at once a second later.
+    pub(crate) fn of_things(count: u64) -> Self {
+        let things = (0..count).map(|id| (2_000, 1, create(&json!(id), 1, "red")));
+        let events = [(1_000, 1, join(1))].into_iter().chain(things).collect();
+        Self { events, length_ms: 20_000, still_ms: 2_000, keyframe_ms: 5_000 }
+    }
+
     /// How everything stands when all that happened by `at_ms` has happened.
     pub(crate) fn truth(&self, at_ms: u64) -> Truth {
         let mut walk = Walk::new(self);

@@ -1,7 +1,7 @@
 //! Going to other moments.
 
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -88,6 +88,48 @@ async fn of_many_seeks_at_once_the_last_counts_and_all_are_answered() {
     client.until(|inbox| acks.iter().all(|ack| inbox.acks.contains_key(ack))).await;
     pass(A_MOMENT).await;
     client.assert_sees(&script.truth(30_000));
+    world.close([client]).await;
+}
+
+/// Things of a room in which a seek takes some ticks.
+const THINGS: u64 = 4_000;
+
+#[tokio::test(start_paused = true)]
+async fn seeks_that_come_faster_than_they_are_shown_do_not_pile_up() {
+    let script = Script::of_things(THINGS);
+    let mut world = World::new(script.records());
+    let mut client = world.watch("json", json!({ "from": BEGIN_MS })).await;
+    client.call("replay-pause", &json!({})).await;
+    let before = client.inbox().told.len();
+    let mut acks = Vec::new();
+    for index in 1..=60 {
+        let time = if index % 2 == 0 { 3_000 } else { 1_500 };
+        acks.push(client.send("replay-seek", &json!({ "time": BEGIN_MS + time })));
+        pass(Duration::from_millis(20)).await;
+    }
+    client.until(|inbox| acks.iter().all(|ack| inbox.acks.contains_key(ack))).await;
+    assert!(acks.iter().all(|ack| client.inbox().acks[ack]["ok"] == true));
+    pass(A_MOMENT).await;
+    client.assert_sees(&script.truth(3_000));
+    let told = client.inbox().told.len() - before;
+    assert!(told < acks.len() / 3 * THINGS as usize, "it was told {told} things");
+    world.close([client]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clock_obeys_while_much_is_still_to_be_shown() {
+    let script = Script::of_things(THINGS);
+    let mut world = World::new(script.records());
+    let mut client = world.watch("json", json!({ "from": BEGIN_MS })).await;
+    let seek = client.send("replay-seek", &json!({ "time": BEGIN_MS + 3_000 }));
+    client.until(|inbox| !inbox.objects.is_empty()).await;
+    assert!(client.inbox().objects.len() < THINGS as usize / 2, "most of it is still to come");
+    let paused = client.call("replay-pause", &json!({})).await;
+    let time = paused["time"].as_u64().unwrap() - BEGIN_MS;
+    assert!((3_000..3_100).contains(&time), "it stood still no sooner than at {time}");
+    assert_eq!((&client.inbox().acks[&seek]["ok"], &paused["paused"]), (&json!(true), &json!(true)));
+    pass(A_MOMENT).await;
+    client.assert_sees(&script.truth(time));
     world.close([client]).await;
 }
 

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use super::find::{Found, Goal, find};
 use super::reader::{Reader, Source};
 use super::steps::{self, Disguise};
-use super::{MAX_EVENTS_PER_PUSH, MAX_STEP, MIN_LOOP, PlaybackMetrics, STALL, unreadable};
+use super::{MAX_CONTROLS, MAX_EVENTS_PER_PUSH, MAX_STEP, MIN_LOOP, PlaybackMetrics, STALL, unreadable};
 use crate::replay::recordings::ReadError;
 
 /// The part of a recording that is played, both ends included, in Unix ms.
@@ -44,10 +44,25 @@ pub(super) struct Driver {
     ended: bool,
     /// It is known whether the rest has been deleted.
     end_is_known: bool,
-    /// The clock was read, and the room does not know it all yet.
-    is_behind: bool,
     /// What the room is still to be told.
     queue: VecDeque<Step>,
+    asked: Asked,
+}
+
+/// What the client has asked for and is not answered yet.
+#[derive(Debug, Default)]
+struct Asked {
+    /// The moment to go to, Unix ms.
+    seek: Option<u64>,
+    seek_acks: Vec<AckId>,
+    acks: Vec<AckId>,
+}
+
+impl Asked {
+    /// How many controls.
+    fn count(&self) -> usize {
+        self.seek_acks.len() + self.acks.len()
+    }
 }
 
 /// The moment that is shown.
@@ -109,7 +124,7 @@ impl Driver {
             began: now,
             ended: false,
             end_is_known: false,
-            is_behind: false,
+            asked: Asked::default(),
         })
     }
 
@@ -133,7 +148,12 @@ impl Driver {
         self.began = due;
         self.tell_state();
         loop {
-            let has_more = !self.queue.is_empty() || self.is_behind || self.is_running();
+            // Not before: a seek may be some thousand steps, and many seeks may come while the room takes these.
+            if self.queue.is_empty() && self.asked.count() > 0 {
+                self.answer().await;
+            }
+            let has_more = !self.queue.is_empty() || self.is_running();
+            let has_place = self.asked.count() < MAX_CONTROLS;
             tokio::select! {
                 biased;
                 () = sleep_until(due), if has_more => {
@@ -143,7 +163,7 @@ impl Driver {
                     self.push(stage).await?;
                     due = Instant::now() + Duration::from_secs(1) / stage.tick_hz();
                 }
-                Some(control) = controls.recv() => self.obey(control, &mut controls).await,
+                Some(control) = controls.recv(), if has_place => self.note(control, &mut controls),
                 // The session has another playback by now, and this one is about to end.
                 else => std::future::pending::<()>().await,
             }
@@ -172,7 +192,6 @@ impl Driver {
     async fn advance(&mut self) {
         let end = self.part.to_ms as f64;
         self.clock.settle(end);
-        self.is_behind = false;
         if self.ended {
             return;
         }
@@ -253,38 +272,38 @@ impl Driver {
         self.tell_state();
     }
 
-    /// Does what the client asks for, and all else that it has asked for meanwhile: of several moments to go to, it goes
-    /// to the last.
-    async fn obey(&mut self, first: (Control, AckId), controls: &mut mpsc::Receiver<(Control, AckId)>) {
+    /// Notes what the client asks for, and all else that it has asked for meanwhile. The clock obeys at once.
+    fn note(&mut self, first: (Control, AckId), controls: &mut mpsc::Receiver<(Control, AckId)>) {
         self.clock.settle(self.part.to_ms as f64);
-        let (mut seek, mut seek_acks, mut acks) = (None, Vec::new(), Vec::new());
         let mut next = Some(first);
         while let Some((control, ack)) = next {
             match control {
                 Control::Seek(time) => {
-                    seek = Some(time.clamp(self.part.from_ms, self.part.to_ms));
-                    seek_acks.push(ack);
+                    self.asked.seek = Some(time.clamp(self.part.from_ms, self.part.to_ms));
+                    self.asked.seek_acks.push(ack);
                 }
                 Control::Pause(is_paused) => {
                     self.clock.is_paused = is_paused;
-                    acks.push(ack);
+                    self.asked.acks.push(ack);
                 }
                 Control::Speed(speed) => {
                     self.clock.speed = speed;
-                    acks.push(ack);
+                    self.asked.acks.push(ack);
                 }
             }
-            next = controls.try_recv().ok();
+            next = if self.asked.count() < MAX_CONTROLS { controls.try_recv().ok() } else { None };
         }
+    }
+
+    /// Does what the client has asked for, now that the room knows all else: of several moments to go to, it goes to the
+    /// last.
+    async fn answer(&mut self) {
+        let Asked { seek, seek_acks, acks } = std::mem::take(&mut self.asked);
         let sought = match seek {
             Some(time) => self.seek(time).await.map_err(|ReadError(_)| unreadable()),
             // What is shown is what the state says.
-            None if self.queue.is_empty() => {
-                self.advance().await;
-                Ok(())
-            }
             None => {
-                self.is_behind = true;
+                self.advance().await;
                 Ok(())
             }
         };

@@ -30,7 +30,8 @@ use start::Wish;
 /// Playbacks at once. Full: a join into the past gets `limit`.
 pub const MAX_PLAYBACKS: usize = 256;
 
-/// What a client asks of its playback and waits to be done. Full: `overloaded`.
+/// What a client asks of its playback and waits to be looked at, and as much again that waits until the room has been told
+/// all that is due. Full: `overloaded`.
 pub const MAX_CONTROLS: usize = 16;
 
 /// Reads of recordings at once, of all playbacks together. The others wait for their turn.
