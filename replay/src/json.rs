@@ -12,7 +12,7 @@ const POSITION_DECIMALS: usize = 3;
 const ROTATION_DECIMALS: usize = 4;
 
 /// Appends a moment as one JSON object, without a line break. Every one has `type` and `timestamp` (Unix ms); all but
-/// `gap`, which stands for a record that cannot be read, have `userId` and `socketId`.
+/// `objects` and `gap`, which stands for a record that cannot be read, have `userId` and `socketId`.
 pub fn write(moment: &Moment, out: &mut Vec<u8>) {
     match &moment.what {
         What::Move { who, pose, .. } => {
@@ -23,6 +23,12 @@ pub fn write(moment: &Moment, out: &mut Vec<u8>) {
         What::Event { who, action, .. } => {
             open(Types::of(action).name(), who, moment.at_ms, out);
             write_action(action, out);
+        }
+        What::Objects(objects) => {
+            out.extend_from_slice(b"{\"type\":\"objects\",\"timestamp\":");
+            write_integer(moment.at_ms, out);
+            out.extend_from_slice(b",\"objects\":");
+            write_on_one_line(objects, out);
         }
         What::Gap => {
             out.extend_from_slice(b"{\"type\":\"gap\",\"timestamp\":");
@@ -232,6 +238,11 @@ mod tests {
         assert_eq!(
             event(Action::Message { message, attachments }),
             r#"{"type":"message","message":{"type":"chat","data":1},"attachments":["YWJj","/w=="]}"#
+        );
+        let objects = What::Objects("[{\"id\":7,\n\"version\":1}]".into());
+        assert_eq!(
+            json(objects),
+            r#"{"type":"objects","timestamp":1700000000123,"objects":[{"id":7, "version":1}]}"#
         );
         assert_eq!(json(What::Gap), r#"{"type":"gap","timestamp":1700000000123}"#);
     }

@@ -38,6 +38,9 @@ pub enum What {
         /// What.
         action: Action,
     },
+    /// The room is opened anew, with these objects and no others, as `room-objects` shows them: a JSON array. Of a room
+    /// that ended nothing else tells that what stood there is gone. Only if [wanted](Filter::openings).
+    Objects(String),
     /// Here is a record that cannot be read.
     Gap,
 }
@@ -157,11 +160,21 @@ pub struct Filter {
     /// Of each chunk only the last move of each member up to `to_ms`, which takes a fraction of the time and is enough
     /// to know how everything stands then.
     pub only_last_moves: bool,
+    /// Also [what stands there](What::Objects) when the room is opened anew, whatever the types and users.
+    pub openings: bool,
 }
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { from_ms: 0, to_ms: u64::MAX, types: Types::ALL, users: None, hz: None, only_last_moves: false }
+        Self {
+            from_ms: 0,
+            to_ms: u64::MAX,
+            types: Types::ALL,
+            users: None,
+            hz: None,
+            only_last_moves: false,
+            openings: false,
+        }
     }
 }
 

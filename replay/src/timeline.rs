@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use crate::codec::{self, Decoder};
 use crate::{
-    Action, Content, Event, Filter, Keyframe, MemberId, Moment, PoseSample, RecordKind, StoredRecord, Types,
-    What, Who,
+    Action, Content, Event, Filter, Keyframe, MemberId, Moment, Objects, PoseSample, RecordKind,
+    StoredRecord, Types, What, Who,
 };
 
 mod names;
@@ -147,6 +147,7 @@ impl Timeline {
         match first.body {
             Body::Sealed { payload, epoch } => self.unseal(&payload, epoch),
             Body::Event { epoch, member, who, action } => self.happened(epoch, member, who, action),
+            Body::Objects(objects) => Some(What::Objects(objects)),
             Body::Gap => Some(What::Gap),
             Body::Chunk(_) => None,
         }
@@ -204,7 +205,7 @@ impl Timeline {
 
     /// Who is in according to the keyframe is in, and nobody else: what has been lost before it is made up for here.
     fn keyframe(&mut self, at_ms: u64, keyframe: Keyframe) {
-        let Keyframe { opens, members, .. } = keyframe;
+        let Keyframe { opens, members, objects, .. } = keyframe;
         let users: Vec<(MemberId, Who, String)> = members
             .into_iter()
             .filter_map(|(member, user)| Some((member, names::read_user(&user)?, user)))
@@ -219,6 +220,9 @@ impl Timeline {
         self.leave_all_but(&stay, left_ms, rank);
         if opens && stay.is_empty() {
             self.names.begin_anew();
+        }
+        if let (true, Objects::All(objects)) = (opens && self.filter.openings, objects) {
+            self.wait(at_ms, Rank::Event, objects.len(), Body::Objects(objects));
         }
         let is_followed = self.names.complete() || opens;
         for (member, who, user) in users.into_iter().filter(|(member, ..)| !stay.contains(member)) {

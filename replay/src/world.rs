@@ -55,11 +55,7 @@ impl World {
         for (member, user) in &keyframe.members {
             world.members.insert(*member, Member::from_json(user).ok_or(Damaged)?);
         }
-        let objects: Vec<Members> = serde_json::from_str(objects).map_err(|_| Damaged)?;
-        for members in objects {
-            let (id, object) = Object::from_listed(members).ok_or(Damaged)?;
-            world.objects.insert(id, object);
-        }
+        world.objects = read_objects(objects).ok_or(Damaged)?;
         Ok(world)
     }
 
@@ -82,6 +78,11 @@ impl World {
                 }
             }
             What::Event { member, who, action } => self.act(*member, who, action),
+            What::Objects(objects) => {
+                if let Some(objects) = read_objects(objects) {
+                    self.objects = objects;
+                }
+            }
             What::Gap => {}
         }
     }
@@ -173,6 +174,12 @@ impl Object {
         members.set("owner", protocol::members::json_string(&self.owner));
         members_json(&members)
     }
+}
+
+/// Reads the array of `room-objects`.
+fn read_objects(objects: &str) -> Option<BTreeMap<String, Object>> {
+    let objects: Vec<Members> = serde_json::from_str(objects).ok()?;
+    objects.into_iter().map(Object::from_listed).collect()
 }
 
 fn members_json(members: &Members) -> String {

@@ -54,6 +54,11 @@ fn keyframe(at_ms: u64, opens: bool, members: &[u64]) -> StoredRecord {
     stored(at_ms, 0, at_ms, Content::Keyframe(Keyframe { opens, max_users: 50, members, objects }))
 }
 
+fn keyframe_of(at_ms: u64, opens: bool, objects: Objects) -> StoredRecord {
+    let members = vec![(MemberId(3), user(3))];
+    stored(at_ms, 0, at_ms, Content::Keyframe(Keyframe { opens, max_users: 50, members, objects }))
+}
+
 fn poses(id_ms: u64, instants: &[u64], members: &[u64]) -> StoredRecord {
     let instants_ms: Vec<u64> = instants.iter().map(|ms| START_MS + ms).collect();
     let mut samples = Vec::new();
@@ -108,6 +113,7 @@ fn brief(moments: &[Moment]) -> Vec<String> {
                 );
                 format!("{ms} {} {}", value["type"].as_str().expect("a type"), who.socket_id)
             }
+            What::Objects(objects) => format!("{ms} objects {objects}"),
             What::Gap => format!("{ms} gap"),
         }
     };
@@ -297,6 +303,38 @@ fn a_room_may_be_joined_before_a_keyframe_says_that_it_is_open() {
             "120000 join s8",
             "121500 move s8",
         ]
+    );
+}
+
+#[test]
+fn what_stands_in_a_room_that_is_opened_anew_is_told_if_it_is_wanted() {
+    let all = |objects: &str| Objects::All(objects.into());
+    let records = [
+        keyframe(0, true, &[]),
+        join(100, 1),
+        leave(200, 1),
+        keyframe_of(5_000, true, all(r#"[{"id":7}]"#)),
+        delete(5_000, 3, 7),
+        poses(6_000, &[4_900, 5_500], &[3]),
+        keyframe_of(35_000, false, all("[]")),
+        leave(40_000, 3),
+        keyframe_of(60_000, true, Objects::UnchangedSince(35_000)),
+    ];
+    let openings = |openings, types| Filter { openings, types, ..Filter::default() };
+    let events = Types::OBJECT_DELETE | Types::LEAVE;
+    assert_eq!(
+        brief(&moments(openings(true, events), &records).0),
+        [
+            "0 objects []",
+            "200 leave s1",
+            r#"5000 objects [{"id":7}]"#,
+            "5000 object-delete s3",
+            "40000 leave s3",
+        ]
+    );
+    assert_eq!(
+        brief(&moments(openings(false, events), &records).0),
+        ["200 leave s1", "5000 object-delete s3", "40000 leave s3"]
     );
 }
 

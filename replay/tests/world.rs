@@ -115,6 +115,19 @@ fn what_happens_changes_the_state() {
 }
 
 #[test]
+fn a_room_that_is_opened_anew_has_these_objects_and_no_others() {
+    let mut world = world(&[1]);
+    let before = shown(&world);
+    let b = r#"{"id":"b","version":2,"owner":"user_2"}"#;
+    for wrong in ["", r#"[{"id":1}]"#] {
+        world.apply(&Moment { at_ms: 1, what: What::Objects(wrong.into()) });
+        assert_eq!(shown(&world), before);
+    }
+    world.apply(&Moment { at_ms: 1, what: What::Objects(format!("[{b}]")) });
+    assert_eq!(shown(&world), (vec![user(1)], vec![b.to_owned()]));
+}
+
+#[test]
 fn the_difference_leads_from_one_state_to_the_other() {
     let old = world(&[1, 2, 4]);
     let mut new = world(&[1, 3, 4]);

@@ -33,6 +33,8 @@ pub(super) enum Body {
         who: Arc<Who>,
         action: Action,
     },
+    /// All that stands there from now on.
+    Objects(String),
     Gap,
     /// A chunk is decoded when its first pose's turn has come: most never overlap.
     Sealed {

@@ -73,6 +73,39 @@ async fn a_meeting_is_seen_again_as_it_was() {
     world.close([client]).await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_stood_in_a_room_that_ended_does_not_stand_in_the_next() {
+    let mut world = World::recording();
+    let mut ann = world.connect();
+    ann.call("join-room", &json!({ "roomId": ROOM })).await;
+    for id in ["cube", "lamp"] {
+        assert_eq!(ann.call("object-create", &json!({ "id": id, "by": "ann" })).await["ok"], true);
+    }
+    pass(Duration::from_secs(2)).await;
+    ann.disconnect();
+    pass(Duration::from_secs(2)).await;
+    let mut bob = world.connect();
+    bob.call("join-room", &json!({ "roomId": ROOM })).await;
+    assert_eq!(bob.inbox().objects.len(), 0, "the room is another");
+    pass(Duration::from_secs(1)).await;
+    assert_eq!(bob.call("object-create", &json!({ "id": "lamp", "by": "bob" })).await["ok"], true);
+    pass(Duration::from_secs(2)).await;
+    let mut client = world.watch("json", json!({ "from": 0 })).await;
+    client.until(|inbox| inbox.objects.len() == 2).await;
+    client.until(|inbox| inbox.users.len() == 2 && inbox.users.contains_key(&bob.inbox().sid)).await;
+    pass(A_MOMENT).await;
+    assert_eq!(client.inbox().objects.len(), 0, "beside who came later");
+    client.until(is_over).await;
+    pass(A_MOMENT).await;
+    let played = client.inbox().objects.clone();
+    assert_eq!(played.values().map(|object| &object["by"]).collect::<Vec<_>>(), ["bob"]);
+    let to = client.inbox().states[0]["to"].clone();
+    client.call("replay-seek", &json!({ "time": to })).await;
+    pass(A_MOMENT).await;
+    assert_eq!(client.inbox().objects, played, "gone to and played to is the same");
+    world.close([bob, client]).await;
+}
+
 /// What those saw who were there, and those who watch.
 fn compare(people: &[Client], watching: &[Client]) {
     // Whoever came first saw everything but what it did itself, and that the second one did.

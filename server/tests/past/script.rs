@@ -148,10 +148,11 @@ impl Script {
         Self { events, length_ms, still_ms: length_ms, keyframe_ms: 30_000 }
     }
 
-    /// Somebody comes after a second, and makes so many things at once a second later.
+    /// Somebody comes after a second, makes so many things at once a second later, and leaves after nine.
     pub(crate) fn of_things(count: u64) -> Self {
         let things = (0..count).map(|id| (2_000, 1, create(&json!(id), 1, "red")));
-        let events = [(1_000, 1, join(1))].into_iter().chain(things).collect();
+        let events = [(1_000, 1, join(1))].into_iter().chain(things);
+        let events = events.chain([(9_000, 1, Action::Leave)]).collect();
         Self { events, length_ms: 20_000, still_ms: 2_000, keyframe_ms: 5_000 }
     }
 
@@ -222,6 +223,16 @@ impl Script {
             .map(|(event, payload)| (event.to_owned(), payload))
             .collect()
     }
+}
+
+/// The records of a room that is opened anew at that time, with this one object. Somebody comes two seconds later.
+pub(crate) fn opened_anew(at_ms: u64, object: &Value) -> Vec<StoredRecord> {
+    let mut records = Records::default();
+    let objects = Objects::All(json!([object]).to_string());
+    let keyframe = Keyframe { opens: true, max_users: 50, members: Vec::new(), objects };
+    records.put(at_ms, at_ms, Content::Keyframe(keyframe));
+    records.event(at_ms + 2_000, 2, &join(2));
+    records.stored
 }
 
 /// Records in the making.

@@ -1,12 +1,13 @@
 //! Going to other moments.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
 use crate::client::pass;
-use crate::script::{BEGIN_MS, Script};
+use crate::script::{BEGIN_MS, Script, opened_anew, user_id};
 use crate::world::{ENCODINGS, World};
 use crate::{A_MOMENT, SAMPLE_MS};
 
@@ -130,6 +131,30 @@ async fn the_clock_obeys_while_much_is_still_to_be_shown() {
     assert_eq!((&client.inbox().acks[&seek]["ok"], &paused["paused"]), (&json!(true), &json!(true)));
     pass(A_MOMENT).await;
     client.assert_sees(&script.truth(time));
+    world.close([client]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_is_opened_anew_has_only_what_stands_there_then() {
+    let mut records = Script::of_things(THINGS).records();
+    let lamp = json!({ "id": 7, "type": "lamp", "colour": "blue", "version": 5, "owner": user_id(1) });
+    records.extend(opened_anew(30_000, &lamp));
+    let mut world = World::new(records);
+    let mut client = world.watch("json", json!({ "from": BEGIN_MS + 25_000, "speed": 8 })).await;
+    assert_eq!(client.inbox().objects.len(), THINGS as usize);
+    client.until(|inbox| inbox.states.last().is_some_and(|state| state["ended"] == true)).await;
+    pass(A_MOMENT).await;
+    let only_lamp = BTreeMap::from([("7".to_owned(), lamp)]);
+    assert!(client.inbox().objects == only_lamp, "{} things are there", client.inbox().objects.len());
+    client.call("replay-pause", &json!({})).await;
+    for time in [30_000, 29_999, 30_003, 29_000, 30_500, 32_000] {
+        client.call("replay-seek", &json!({ "time": BEGIN_MS + time })).await;
+        pass(A_MOMENT).await;
+        match time {
+            ..30_000 => assert_eq!(client.inbox().objects.len(), THINGS as usize, "at {time}"),
+            _ => assert!(client.inbox().objects == only_lamp, "at {time}"),
+        }
+    }
     world.close([client]).await;
 }
 

@@ -56,7 +56,7 @@ pub(crate) fn told(records: &[StoredRecord], wish: &Wish) -> Vec<String> {
                 (who, Types::MOVE)
             }
             What::Event { who, action, .. } => (who, Types::of(action)),
-            What::Gap => panic!("nothing is damaged"),
+            What::Objects(_) | What::Gap => panic!("nothing is damaged, nor asked for"),
         };
         let is_wanted = moment.at_ms >= wish.from_ms.unwrap_or(0)
             && moment.at_ms <= wish.to_ms.unwrap_or(u64::MAX)

@@ -11,7 +11,7 @@ use engine::room::{AckId, Step, error_packet, ok_packet};
 use protocol::error::ClientError;
 use protocol::playback::{Control, Replay, ReplayState};
 use protocol::{Outgoing, Pose};
-use replay::{Action, MemberId, What, World};
+use replay::{Action, MemberId, Moment, What, World};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -19,7 +19,7 @@ use super::find::{Found, Goal, find};
 use super::reader::{Reader, Source};
 use super::steps::{self, Disguise};
 use super::{MAX_CONTROLS, MAX_EVENTS_PER_PUSH, MAX_STEP, MIN_LOOP, PlaybackMetrics, STALL, unreadable};
-use crate::replay::recordings::ReadError;
+use crate::replay::recordings::{ReadError, Recordings};
 
 /// The part of a recording that is played, both ends included, in Unix ms.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,29 +215,66 @@ impl Driver {
         let mut events = 0;
         while events < MAX_EVENTS_PER_PUSH {
             let Some(moment) = self.reader.next(position as u64).await? else { break };
-            Arc::make_mut(&mut self.world).apply(&moment);
-            match &moment.what {
-                What::Move { member, pose, .. } => {
-                    moves.insert(*member, *pose);
-                }
-                What::Event { member, action, .. } => {
-                    if matches!(action, Action::Join { .. } | Action::Leave) {
-                        // Where it was before it came or went is no more of interest.
-                        moves.remove(member);
-                    }
-                    events += 1;
-                    self.queue.extend(steps::of_moment(&moment, &self.world, &self.disguise));
-                }
-                What::Gap => {}
-            }
-            if events == MAX_EVENTS_PER_PUSH {
+            let at_ms = moment.at_ms;
+            events += self.happen(moment, &mut moves).await?;
+            if events >= MAX_EVENTS_PER_PUSH {
                 // There may be more of this moment. The clock waits for what comes after it.
-                self.clock.set((moment.at_ms as f64).max(self.part.from_ms as f64));
+                self.clock.set((at_ms as f64).max(self.part.from_ms as f64));
             }
         }
         // Of each member the newest only, as in any tick.
         self.queue.extend(moves.into_iter().map(|(member, pose)| Step::Move(member, pose)));
         Ok(())
+    }
+
+    /// Lets one moment happen, and says how many events the room is to be told of it. Moves are only noted.
+    async fn happen(
+        &mut self,
+        moment: Moment,
+        moves: &mut HashMap<MemberId, Pose>,
+    ) -> Result<usize, ReadError> {
+        if let What::Objects(_) = moment.what {
+            return self.change_objects(moment).await;
+        }
+        Arc::make_mut(&mut self.world).apply(&moment);
+        match &moment.what {
+            What::Move { member, pose, .. } => {
+                moves.insert(*member, *pose);
+                Ok(0)
+            }
+            What::Event { member, action, .. } => {
+                if matches!(action, Action::Join { .. } | Action::Leave) {
+                    // Where it was before it came or went is no more of interest.
+                    moves.remove(member);
+                }
+                self.queue.extend(steps::of_moment(&moment, &self.world, &self.disguise));
+                Ok(1)
+            }
+            What::Objects(_) | What::Gap => Ok(0),
+        }
+    }
+
+    /// The objects are others from that moment on. To compare them all is no work for a core.
+    async fn change_objects(&mut self, moment: Moment) -> Result<usize, ReadError> {
+        let (from, disguise) = (self.world.clone(), self.disguise.clone());
+        let work = move |_: &dyn Recordings, _: &str| {
+            let mut world = World::clone(&from);
+            world.apply(&moment);
+            let steps = steps::between(&from, &world, &disguise);
+            Ok((world, steps))
+        };
+        let (world, steps) = self.source.read(work).await?;
+        self.stand_like(world);
+        let count = steps.len();
+        self.queue.extend(steps);
+        Ok(count)
+    }
+
+    /// Everything stands like this from now on.
+    fn stand_like(&mut self, world: World) {
+        let before = std::mem::replace(&mut self.world, Arc::new(world));
+        // To give back the memory of some thousand objects takes a while too.
+        tokio::task::spawn_blocking(move || drop(before));
     }
 
     /// Whether the rest of the part has been deleted meanwhile.
@@ -327,9 +364,7 @@ impl Driver {
         };
         let mut found = locate(&self.source, goal, &self.metrics).await?;
         self.queue.extend(std::mem::take(&mut found.steps));
-        let before = std::mem::replace(&mut self.world, Arc::new(std::mem::take(&mut found.world)));
-        // To give back the memory of some thousand objects takes a while too.
-        tokio::task::spawn_blocking(move || drop(before));
+        self.stand_like(std::mem::take(&mut found.world));
         self.reader = Reader::new(self.source.clone(), found);
         self.clock.set(time_ms as f64);
         (self.ended, self.end_is_known) = (false, false);

@@ -76,8 +76,9 @@ pub(super) fn find(recordings: &dyn Recordings, room: &str, goal: &Goal) -> Resu
         }
     };
     // Of what leads to the moment only where everybody was last is of interest, of what follows everything.
-    let before = Filter { from_ms, to_ms: at_ms, only_last_moves: true, ..Filter::default() };
-    let after = Filter { from_ms: at_ms + 1, to_ms, ..Filter::default() };
+    let all = Filter { openings: true, ..Filter::default() };
+    let before = Filter { from_ms, to_ms: at_ms, only_last_moves: true, ..all.clone() };
+    let after = Filter { from_ms: at_ms + 1, to_ms, ..all };
     let mut found = Found {
         world,
         steps: Vec::new(),
