@@ -246,6 +246,7 @@ mod tests {
         );
         assert_eq!(json(What::Gap), r#"{"type":"gap","timestamp":1700000000123}"#);
     }
+
     #[test]
     fn nothing_that_a_client_has_written_breaks_a_line() {
         let broken = "{\"id\":\"x\",\"a\":[\n{\"type\":\"leave\",\"said\":\"\\n\"}\r\n]}".to_owned();
