@@ -10,6 +10,7 @@ mod seal;
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -63,6 +64,9 @@ pub enum TableError {
     /// SQLite's own reason.
     #[error(transparent)]
     Sqlite(#[from] rusqlite::Error),
+    /// The system's: files cannot be opened, moved or removed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
 }
 
 impl TableError {
@@ -74,7 +78,7 @@ impl TableError {
     /// Whether the file's content is at fault, and not the disk, the folder or another program.
     pub fn is_damage(&self) -> bool {
         match self {
-            Self::TooNew { .. } => false,
+            Self::TooNew { .. } | Self::Io(_) => false,
             Self::Sqlite(error) => {
                 use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType};
                 // The others are values that are not what was written there.

@@ -136,7 +136,7 @@ impl RedisRecordings {
             return Ok(T::default());
         }
         let mut spool = self.spool.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = self.status.spools.load(Ordering::Relaxed);
+        let number = self.status.spool();
         if spool.as_ref().is_none_or(|(open, _)| *open != number) {
             let table = Table::open_to_read(&self.spool_path).map_err(|error| unreadable(&error))?;
             *spool = Some((number, table));

@@ -28,7 +28,7 @@ pub(super) fn open(directory: &Path) -> Result<Table, TableError> {
     let path = directory.join(SPOOL);
     // The old one had been moved aside when the process ended, so the new one was whole.
     if !path.exists() && directory.join(NEW).exists() {
-        put_in_place(directory, &path);
+        put_in_place(directory, &path)?;
     }
     match Table::open(&path) {
         Err(error) if error.is_damage() => repair(directory, &error),
@@ -37,37 +37,52 @@ pub(super) fn open(directory: &Path) -> Result<Table, TableError> {
 }
 
 /// Puts the spool together anew. Nobody has it open to write.
+///
+/// # Errors
+/// There is no room for it, or the like: everything is where it was, or on its way to where [`open`] finds it. That is
+/// to be tried again.
 pub(super) fn repair(directory: &Path, reason: &TableError) -> Result<Table, TableError> {
     let path = directory.join(SPOOL);
+    // An attempt before this one has moved it aside already; what that one saved must not be thrown away.
+    if !path.exists() {
+        return open(directory);
+    }
     let saved = save(directory, &path);
-    let moved = storage::move_aside(&path);
-    match (&saved, &moved) {
-        (Ok(kept), Ok(aside)) => {
+    let _ = remove(&directory.join(FOUND));
+    match saved {
+        Ok(kept) => {
+            let aside = storage::move_aside(&path)?;
             tracing::error!(%reason, kept, moved_to = %aside.display(), "the spool was damaged");
-            put_in_place(directory, &path);
+            put_in_place(directory, &path)?;
         }
-        (Err(error), Ok(aside)) => {
+        Err(error) => {
+            // It must never be taken for a whole one.
+            let _ = remove(&directory.join(NEW));
+            if !error.is_damage() {
+                tracing::error!(%reason, %error, "the spool is damaged and cannot be put together anew yet");
+                return Err(error);
+            }
+            let aside = storage::move_aside(&path)?;
             tracing::error!(%reason, %error, moved_to = %aside.display(), "nothing of the spool could be saved");
         }
-        (_, Err(error)) => tracing::error!(%reason, %error, "the spool is damaged and cannot be moved aside"),
     }
-    let _ = remove(&directory.join(FOUND));
     Table::open(&path)
 }
 
-fn put_in_place(directory: &Path, path: &Path) {
-    if let Err(error) = fs::rename(directory.join(NEW), path) {
-        tracing::error!(%error, "what was saved of the spool cannot be put in its place");
-    }
+fn put_in_place(directory: &Path, path: &Path) -> Result<(), TableError> {
+    Ok(fs::rename(directory.join(NEW), path)?)
 }
 
 /// Writes what can be read of the file at `path` to the new one, each room's records in their order. How many.
-fn save(directory: &Path, path: &Path) -> Result<usize, SalvageError> {
+fn save(directory: &Path, path: &Path) -> Result<usize, TableError> {
     let (found_path, new_path) = (directory.join(FOUND), directory.join(NEW));
     remove(&found_path)?;
     remove(&new_path)?;
     let mut found = Table::open(&found_path)?;
-    salvage::into_table(path, None, &mut found)?;
+    salvage::into_table(path, None, &mut found).map_err(|error| match error {
+        SalvageError::Table(error) => error,
+        SalvageError::Io(error) => error.into(),
+    })?;
     let mut new = Table::open(&new_path)?;
     let mut kept = 0;
     for room in found.rooms()? {

@@ -132,11 +132,10 @@ impl Shipper {
     }
 
     fn reopen_spool(&mut self) -> Result<(), ShipError> {
-        let number = self.status.spools.load(Ordering::Relaxed);
+        let number = self.status.spool();
         let table = Table::open_to_read(&self.directory.join(SPOOL)).map_err(|error| self.damage(error))?;
         if self.position.spool.as_ref().is_some_and(|(before, _)| *before != number) {
             self.streams.forget_rows(self.queue.head());
-            self.status.progress.send_modify(|progress| progress.row = 0);
         }
         self.position.spool = Some((number, table));
         self.position.row = 0;
@@ -145,7 +144,7 @@ impl Shipper {
 
     /// Ships the next batch. Whether there was any.
     async fn ship(&mut self, link: &Link) -> Result<bool, ShipError> {
-        let number = self.status.spools.load(Ordering::Relaxed);
+        let number = self.status.spool();
         if self.position.spool.as_ref().is_none_or(|(open, _)| *open != number) {
             self.streams.forget();
             self.reopen_spool()?;
@@ -161,7 +160,9 @@ impl Shipper {
         let newest_ms = batch.items.iter().map(|item| item.entry.id.ms).max().unwrap_or(0);
         self.position.newest_ms = self.position.newest_ms.max(newest_ms);
         self.status.shipped.inc_by(sent);
-        self.status.progress.send_modify(|progress| progress.row = progress.row.max(batch.until));
+        if let Some((spool, _)) = &self.position.spool {
+            self.status.reach(*spool, batch.until);
+        }
         Ok(true)
     }
 

@@ -52,7 +52,8 @@ pub(super) struct Waiting {
 #[derive(Debug)]
 pub struct SpoolBackend {
     directory: PathBuf,
-    table: Table,
+    /// None while one that was damaged could not be put together anew. Nothing is taken until there is one on the disk.
+    table: Option<Table>,
     bytes_max: u64,
     /// The last row that is known to be written.
     row: i64,
@@ -75,7 +76,7 @@ impl SpoolBackend {
         waiting: mpsc::Sender<Waiting>,
     ) -> Result<Self, TableError> {
         let row = table.rows()?.map_or(0, |(_, last)| last);
-        let directory = directory.to_owned();
+        let (directory, table) = (directory.to_owned(), Some(table));
         let shipped = VecDeque::new();
         let mut backend = Self {
             directory,
@@ -96,44 +97,60 @@ impl SpoolBackend {
     }
 
     fn measure(&mut self) -> u64 {
-        let bytes = self.table.bytes().unwrap_or(0);
+        let bytes = self.table.as_ref().and_then(|table| table.bytes().ok()).unwrap_or(0);
         self.status.spool_bytes.store(bytes, Ordering::Relaxed);
         bytes
     }
 
     /// A file that has become unreadable would refuse everything for ever, whoever has found that out.
-    fn repair(&mut self, error: &TableError) -> Result<(), TableError> {
+    fn repair(&mut self, error: &TableError) -> Result<&mut Table, TableError> {
         // The old one must not write anything any more.
-        std::mem::replace(&mut self.table, Table::open(Path::new(":memory:"))?).abandon();
-        self.table = repair::repair(&self.directory, error)?;
-        self.row = self.table.rows()?.map_or(0, |(_, last)| last);
+        if let Some(table) = self.table.take() {
+            table.abandon();
+        }
+        let table = repair::repair(&self.directory, error)?;
+        self.begin(table)
+    }
+
+    /// The spool. If the last attempt to put it together anew came to nothing, this is the next.
+    fn table(&mut self) -> Result<&mut Table, TableError> {
+        match self.table.take() {
+            Some(table) => Ok(self.table.insert(table)),
+            None => {
+                let table = repair::open(&self.directory)?;
+                self.begin(table)
+            }
+        }
+    }
+
+    /// Goes on with another spool, of which Redis has nothing as far as is known.
+    fn begin(&mut self, table: Table) -> Result<&mut Table, TableError> {
+        self.row = table.rows()?.map_or(0, |(_, last)| last);
         self.losses += 1;
         self.shipped.clear();
         self.queue.begin_anew(self.row);
-        self.status.spools.fetch_add(1, Ordering::Relaxed);
-        Ok(())
+        self.status.begin_spool(self.row);
+        Ok(self.table.insert(table))
     }
 
     fn insert(&mut self, entries: &[Entry]) -> Result<i64, TableError> {
         if let Some(error) = self.status.take_damage() {
             self.repair(&error)?;
         }
-        match self.table.insert(entries) {
-            Err(error) if error.is_damage() => {
-                self.repair(&error)?;
-                self.table.insert(entries)?;
-            }
+        match self.table()?.insert(entries) {
+            Err(error) if error.is_damage() => self.repair(&error)?.insert(entries)?,
             other => other?,
         }
-        Ok(self.table.rows()?.map_or(0, |(_, last)| last))
+        Ok(self.table()?.rows()?.map_or(0, |(_, last)| last))
     }
 
     fn remove(&mut self, now_ms: u64) -> Result<(), TableError> {
+        let Some((first, last)) = self.table()?.rows()? else { return Ok(()) };
+        // Not before, since it may be another spool by now.
         let progress = *self.status.progress.borrow();
         if self.shipped.back().is_none_or(|(_, row)| *row < progress.row) {
             self.shipped.push_back((now_ms, progress.row));
         }
-        let Some((first, last)) = self.table.rows()? else { return Ok(()) };
         let old_ms = now_ms.saturating_sub(KEPT_AFTER_SHIPPING.as_millis() as u64);
         let mut until = None;
         // As long as Redis is away it may come back without what it had: everything stays.
@@ -146,15 +163,15 @@ impl SpoolBackend {
             self.shipped.pop_front();
         }
         if let Some(until) = until.filter(|until| *until >= first) {
-            self.table.remove_through(until.min(first + ROWS_REMOVED_MAX))?;
+            self.table()?.remove_through(until.min(first + ROWS_REMOVED_MAX).min(progress.row))?;
         }
         if now_ms >= self.count_rooms_ms {
             self.count_rooms_ms = now_ms + ROOMS_COUNTED_EVERY_MS;
-            self.table.forget_rooms(ROOMS_MAX)?;
+            self.table()?.forget_rooms(ROOMS_MAX)?;
         }
         if self.measure() > self.bytes_max {
             let until = first + ((last - first) / DROPPED_PART).min(ROWS_REMOVED_MAX);
-            self.table.remove_through(until)?;
+            self.table()?.remove_through(until)?;
             self.queue.drop_through(until);
             let dropped = (until - progress.row.max(first - 1)).max(0).cast_unsigned();
             self.status.count_dropped(Dropped::SpoolFull, dropped);
@@ -171,11 +188,11 @@ impl Backend for SpoolBackend {
     fn write(&mut self, entries: &[Entry]) -> Result<(), BackendError> {
         let reliable: Vec<Entry> = entries.iter().filter(|entry| entry.kind.is_reliable()).cloned().collect();
         let mut first = Some(self.row);
-        let spools = self.status.spools.load(Ordering::Relaxed);
+        let spool = self.status.spool();
         if !reliable.is_empty() {
             let last = self.insert(&reliable).map_err(|error| BackendError(error.to_string()))?;
             // Otherwise some had been written before, and which row is whose is not known.
-            let is_same = spools == self.status.spools.load(Ordering::Relaxed);
+            let is_same = spool == self.status.spool();
             first = first.filter(|first| is_same && last - first == reliable.len() as i64);
             self.row = last;
         }
@@ -202,12 +219,9 @@ impl Backend for SpoolBackend {
         // The room's own records may be gone from here; then the newest of any room tells how late it was.
         let floor = self.status.floor_ms.load(Ordering::Relaxed);
         let floor = (floor > 0).then(|| RecordId::at(floor));
-        let ids = [self.table.last_id(room), self.table.newest_id()];
-        let mut newest = floor;
-        for id in ids {
-            newest = newest.max(id.map_err(|error| BackendError(error.to_string()))?);
-        }
-        Ok(newest)
+        let ids = self.table().and_then(|table| Ok([table.last_id(room)?, table.newest_id()?]));
+        let ids = ids.map_err(|error| BackendError(error.to_string()))?;
+        Ok(ids.into_iter().fold(floor, Option::max))
     }
 
     fn is_behind(&self) -> bool {
@@ -221,7 +235,7 @@ impl Backend for SpoolBackend {
 
     fn tend(&mut self, now_ms: u64) {
         let repaired = match self.status.take_damage() {
-            Some(error) => self.repair(&error),
+            Some(error) => self.repair(&error).map(|_| ()),
             None => Ok(()),
         };
         if let Err(error) = repaired.and_then(|()| self.remove(now_ms)) {
@@ -230,7 +244,8 @@ impl Backend for SpoolBackend {
     }
 
     fn close(&mut self) {
-        if let Err(error) = self.table.checkpoint() {
+        let Some(table) = &self.table else { return };
+        if let Err(error) = table.checkpoint() {
             // Nothing is lost: the log is read at the next start.
             tracing::warn!(%error, "the spool's log stays as it is");
         }
@@ -273,3 +288,6 @@ impl Waiting {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -77,6 +77,8 @@ pub(super) struct Progress {
     pub(super) is_healthy: bool,
     /// There was a first attempt, whatever came of it.
     pub(super) has_tried: bool,
+    /// Which spool it is: counts those that were begun anew. A row means nothing without it.
+    pub(super) spool: u64,
     /// Everything up to this row of the spool is there.
     pub(super) row: i64,
     /// Everything that the store had changed when it had counted so many changes is there.
@@ -91,8 +93,6 @@ pub(super) struct Status {
     pub(super) last_row: AtomicI64,
     /// Changes in the outbox that are not there yet, at most.
     pub(super) waiting_changes: AtomicU64,
-    /// Counts the spools that were begun anew.
-    pub(super) spools: AtomicU64,
     pub(super) spool_bytes: AtomicU64,
     /// What was found to be wrong with the spool by a reader of it.
     damage: Mutex<Option<TableError>>,
@@ -121,7 +121,6 @@ impl Status {
             progress: watch::Sender::default(),
             last_row: AtomicI64::new(0),
             waiting_changes: AtomicU64::new(0),
-            spools: AtomicU64::new(0),
             spool_bytes: AtomicU64::new(0),
             damage: Mutex::default(),
             floor_ms: AtomicU64::new(0),
@@ -213,6 +212,31 @@ impl Status {
         self.progress.send_modify(|progress| {
             progress.is_healthy = false;
             progress.has_tried = true;
+        });
+    }
+
+    /// Which spool it is; see [`Progress`].
+    pub(super) fn spool(&self) -> u64 {
+        self.progress.borrow().spool
+    }
+
+    /// The spool is another one, with rows of its own up to `last_row`, of which Redis is not known to have any.
+    pub(super) fn begin_spool(&self, last_row: i64) {
+        self.last_row.store(last_row, Ordering::Relaxed);
+        self.progress.send_modify(|progress| {
+            progress.spool += 1;
+            progress.row = 0;
+        });
+    }
+
+    /// Redis has everything up to that row of that spool. It is no news if the spool is another one by now.
+    pub(super) fn reach(&self, spool: u64, row: i64) {
+        self.progress.send_if_modified(|progress| {
+            let is_news = progress.spool == spool && progress.row < row;
+            if is_news {
+                progress.row = row;
+            }
+            is_news
         });
     }
 
