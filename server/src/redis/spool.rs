@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::queue::Queue;
 use super::repair;
-use super::status::{Dropped, Status};
+use super::status::{Dropped, Progress, Status};
 use super::store::COPY_WAIT;
 use crate::journal::backend::{Backend, BackendError, Condition, Entry};
 use crate::journal::table::{Table, TableError};
@@ -60,6 +60,8 @@ pub struct SpoolBackend {
     losses: u64,
     /// Until when what was shipped, Unix ms, in which row; oldest first.
     shipped: VecDeque<(u64, i64)>,
+    /// How often some of that had been sent once more by then; see [`Progress`].
+    resent: u64,
     /// When rooms are counted next, Unix ms.
     count_rooms_ms: u64,
     queue: Arc<Queue>,
@@ -85,6 +87,7 @@ impl SpoolBackend {
             row,
             losses: 0,
             shipped,
+            resent: 0,
             count_rooms_ms: 0,
             queue,
             status,
@@ -144,13 +147,23 @@ impl SpoolBackend {
         Ok(self.table()?.rows()?.map_or(0, |(_, last)| last))
     }
 
+    /// Notes until when what was shipped. Of what was sent once more the time begins anew, and not before all of it is
+    /// there again.
+    fn mark(&mut self, now_ms: u64, progress: Progress) {
+        if self.resent != progress.resent {
+            self.resent = progress.resent;
+            self.shipped.clear();
+        }
+        if progress.is_healthy && self.shipped.back().is_none_or(|(_, row)| *row < progress.row) {
+            self.shipped.push_back((now_ms, progress.row));
+        }
+    }
+
     fn remove(&mut self, now_ms: u64) -> Result<(), TableError> {
         let Some((first, last)) = self.table()?.rows()? else { return Ok(()) };
         // Not before, since it may be another spool by now.
         let progress = *self.status.progress.borrow();
-        if self.shipped.back().is_none_or(|(_, row)| *row < progress.row) {
-            self.shipped.push_back((now_ms, progress.row));
-        }
+        self.mark(now_ms, progress);
         let old_ms = now_ms.saturating_sub(KEPT_AFTER_SHIPPING.as_millis() as u64);
         let mut until = None;
         // As long as Redis is away it may come back without what it had: everything stays.

@@ -81,6 +81,8 @@ pub(super) struct Progress {
     pub(super) spool: u64,
     /// Everything up to this row of the spool is there.
     pub(super) row: i64,
+    /// Counts the times that some of that was sent once more, since Redis had lost it.
+    pub(super) resent: u64,
     /// Everything that the store had changed when it had counted so many changes is there.
     pub(super) change: u64,
 }
@@ -238,6 +240,11 @@ impl Status {
             }
             is_news
         });
+    }
+
+    /// Some of what Redis had taken is about to be sent once more.
+    pub(super) fn note_resent(&self) {
+        self.progress.send_modify(|progress| progress.resent += 1);
     }
 
     /// Has the spool put together anew, if that is damage.

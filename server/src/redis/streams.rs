@@ -147,17 +147,22 @@ impl Streams {
         let mut groups = group(batch);
         self.drop_expired(&mut groups, now_ms, status);
         self.look_up(link, &groups, status).await?;
-        let (mut sent, tried) = (0, self.tried);
+        let (mut sent, tried, taken) = (0, self.tried, status.progress.borrow().row);
         for groups in groups.chunks(COMMANDS_MAX) {
-            let mut commands = Vec::new();
+            let (mut commands, mut has_lost) = (Vec::new(), false);
             for group in groups {
                 let last = self.last.get(&group.name).map(|last| last.id).unwrap_or_default();
                 let missing = missing(group, last, tried, status);
+                has_lost |= missing.iter().any(|item| !item.is_pose() && item.row <= taken);
                 if !missing.is_empty() {
                     commands.push(self.command(link.clone(), &group.name, (last, tried), &missing, now_ms));
                 }
             }
             self.tried.reach(batch.until, batch.last_pose());
+            if has_lost {
+                // Whatever becomes of the answer: Redis may have it from now on only.
+                status.note_resent();
+            }
             for done in try_join_all(commands).await? {
                 sent += done.sent;
                 status.count_dropped(Dropped::StreamFull, done.trimmed);

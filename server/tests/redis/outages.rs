@@ -246,6 +246,40 @@ async fn restarted_as_it_was_before() {
 }
 
 #[tokio::test]
+async fn what_is_sent_again_is_kept_anew() {
+    let mut server = RedisServer::start(&["--dbfilename", "dump.rdb"]);
+    let mut site = Site::start(&server.url()).await;
+    server.command::<()>(&["SAVE"]);
+    site.write("a", &[Event; 100]);
+    site.settled().await;
+    let kept_ms = KEPT_AFTER_SHIPPING.as_millis() as u64;
+    let rows = |site: &Site| Table::open_to_read(&site.directory.path().join(SPOOL)).unwrap().rows().unwrap();
+    // It comes back as it was before, and once more before it has written down anything.
+    let mut time_ms = now_ms();
+    for _ in 0..2 {
+        site.backend.tend(time_ms);
+        server.kill();
+        site.away().await;
+        server.restart();
+        site.settled().await;
+        time_ms += kept_ms + 1;
+        site.backend.tend(time_ms);
+        assert_eq!(rows(&site), Some((1, 100)));
+        site.check(|room| Some(ids_in(&server, room))).await;
+    }
+    // Another connection alone renews nothing, or what changes its connection often would be kept for ever.
+    server.command::<()>(&["SAVE"]);
+    server.kill();
+    site.away().await;
+    site.backend.tend(time_ms + 1);
+    server.restart();
+    site.settled().await;
+    site.backend.tend(time_ms + kept_ms + 1);
+    assert_eq!(rows(&site), Some((100, 100)));
+    site.check(|room| Some(ids_in(&server, room))).await;
+}
+
+#[tokio::test]
 async fn paused_and_going_on() {
     let server = RedisServer::start(&[]);
     let mut site = Site::start(&server.url()).await;
