@@ -16,6 +16,7 @@ use crate::private::PrivatePlace;
 use crate::room::{Step, Suspended};
 use crate::table::SlotTable;
 use crate::time::Time;
+use crate::tries::Tries;
 
 /// What everybody who has to do with a room shares: its identity, its options, its pose slots.
 #[derive(Debug)]
@@ -34,6 +35,9 @@ pub struct RoomShared {
     pub epoch: Time,
     /// Where its members' poses are.
     pub table: SlotTable,
+    /// The wrong passwords that were given for it. Whoever checks them counts them here, so that the count lasts as long
+    /// as the room, whatever happens elsewhere.
+    pub wrong_passwords: Tries,
     /// What part of a recording it shows, if it does. Such a room is [private](RoomShared::is_private).
     pub recorded: Option<Recorded>,
     members: AtomicUsize,
@@ -54,6 +58,7 @@ impl RoomShared {
             key,
             shard,
             table: SlotTable::new(options.max_users),
+            wrong_passwords: Tries::default(),
             recorded: None,
             members: AtomicUsize::new(0),
             tick_hz: AtomicU32::new(options.tick_hz.initial_hz()),

@@ -27,6 +27,7 @@ pub mod slot;
 mod sync;
 pub mod table;
 pub mod time;
+pub mod tries;
 
 pub use allowance::Allowance;
 pub use directory::{Recorded, RoomShared};

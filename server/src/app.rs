@@ -79,8 +79,7 @@ impl App {
         // Most joins bring none, and need no look into the directory for it.
         let Some(given) = join.password.as_deref() else { return Ok(()) };
         let Some(room) = self.engine.room(&join.room_id) else { return Ok(()) };
-        let room = (room.key, &room.options);
-        self.auth.passwords().check(room, &session.user().id, Some(given), self.engine.now()).map(drop)
+        self.auth.passwords().check(&room, &session.user().id, Some(given), self.engine.now()).map(drop)
     }
 
     fn time_sync(&self, session: &Arc<Session>, ack: Option<u64>) {

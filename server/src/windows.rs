@@ -36,7 +36,7 @@ impl Windows {
     /// # Errors
     /// How long it has to wait if it has come as often as it may.
     pub(crate) fn take(&mut self, name: &str, now: Time) -> Result<(), Duration> {
-        self.forget(now);
+        self.forget(now, usize::MAX);
         if let Some((since, count)) = self.by_name.get_mut(name) {
             if *count >= self.rule.most {
                 return Err(self.rule.within.saturating_sub(now.since(*since)));
@@ -44,6 +44,8 @@ impl Windows {
             *count += 1;
             return Ok(());
         }
+        // Only now: whoever is known already must not take a place, its own least of all.
+        self.forget(now, self.rule.names_max);
         self.by_name.insert(name.to_owned(), (now, 1));
         self.oldest.push_back((now, name.to_owned()));
         Ok(())
@@ -65,12 +67,12 @@ impl Windows {
         self.by_name.contains_key(name)
     }
 
-    /// Forgets whose time is over, and makes room for one more.
-    fn forget(&mut self, now: Time) {
+    /// Forgets whose time is over, and the oldest until there are fewer than `names_max`.
+    fn forget(&mut self, now: Time, names_max: usize) {
         let Self { rule, by_name, oldest } = self;
         while let Some((since, name)) = oldest.front() {
             let is_counted = by_name.get(name).is_some_and(|(began, _)| began == since);
-            if is_counted && now.since(*since) < rule.within && by_name.len() < rule.names_max {
+            if is_counted && now.since(*since) < rule.within && by_name.len() < names_max {
                 break;
             }
             if is_counted {
@@ -116,6 +118,8 @@ mod tests {
         for index in 1..RULE.names_max {
             assert!(windows.take(&index.to_string(), NOW).is_ok());
         }
+        assert!(windows.take("ada", NOW).is_err(), "whoever is known does not make room for itself");
+        assert!(windows.take("new", NOW).is_ok());
         assert!(windows.take("ada", NOW).is_ok(), "the oldest of so many is forgotten");
         assert_eq!((windows.by_name.len(), windows.oldest.len()), (RULE.names_max, RULE.names_max));
     }

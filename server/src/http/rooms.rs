@@ -145,7 +145,7 @@ pub(super) async fn create(
     let there = parts.engine.room(&id);
     if let Some(room) = &there {
         // To ask for it tells whether its password is right, so this counts as a try.
-        let (room, now) = ((room.key, &room.options), parts.engine.now());
+        let now = parts.engine.now();
         if !parts.auth.passwords().check(room, user, request.password.as_deref(), now)? {
             return Err(conflict());
         }

@@ -79,8 +79,7 @@ pub(super) async fn answer(
 fn check_password(parts: &ApiParts, user: &str, room: &str, headers: &HeaderMap) -> Result<(), ApiError> {
     let Some(room) = parts.engine.room(room) else { return Ok(()) };
     let given = headers.get(ROOM_PASSWORD).map(|value| percent_decode(value.as_bytes()).decode_utf8_lossy());
-    let room = (room.key, &room.options);
-    let message = match parts.auth.passwords().check(room, user, given.as_deref(), parts.engine.now()) {
+    let message = match parts.auth.passwords().check(&room, user, given.as_deref(), parts.engine.now()) {
         Ok(true) => return Ok(()),
         Ok(false) if given.is_some() => "Wrong password",
         Ok(false) => "The room has a password: it goes into the header x-room-password",
