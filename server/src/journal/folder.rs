@@ -6,18 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::database_files::{
-    self, ASIDE, COMPANIONS, free_aside, rename_companions, with_companions, with_end,
-};
+use crate::database_files::{self, ASIDE, COMPANIONS, FINISHED, UNFINISHED, with_companions};
 
 /// Milliseconds of an hour.
 pub const HOUR_MS: u64 = 3_600_000;
 
 /// The folder's name in `DATA_DIR`.
 const NAME: &str = "replay";
-
-/// The end of the name of a file that is being put together.
-const UNFINISHED: &str = ".new";
 
 /// An hour of UTC, counted from 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,7 +127,25 @@ impl Folder {
 
     /// Where a new form of an hour is put together.
     pub(super) fn unfinished(&self, hour: Hour) -> PathBuf {
-        with_end(&self.file(hour), UNFINISHED)
+        database_files::unfinished(&self.file(hour))
+    }
+
+    /// The hours of which a new form was begun, whatever became of the old one.
+    pub(super) fn all_unfinished(&self) -> io::Result<BTreeSet<Hour>> {
+        let hours = self.names()?.into_iter().filter_map(|name| {
+            let (hour, rest) = name.split_once(".db")?;
+            // One of its companions may be all that there is.
+            Hour::from_name(hour).filter(|_| rest.starts_with(UNFINISHED))
+        });
+        Ok(hours.collect())
+    }
+
+    /// The hours of which a new form is whole and not in its place yet.
+    pub(super) fn all_finished(&self) -> io::Result<BTreeSet<Hour>> {
+        let names = self.names()?.into_iter();
+        let hours =
+            names.filter_map(|name| Hour::from_name(name.strip_suffix(FINISHED)?.strip_suffix(".db")?));
+        Ok(hours.collect())
     }
 
     /// The hours that are there, from the oldest.
@@ -151,7 +164,7 @@ impl Folder {
     pub(super) fn files(&self) -> io::Result<Vec<HourFile>> {
         let files = self.names()?.into_iter().filter_map(|name| {
             let is_companion = COMPANIONS.iter().any(|end| name.ends_with(end));
-            if is_companion || name.ends_with(UNFINISHED) {
+            if is_companion {
                 return None;
             }
             let (hour, rest) = name.split_once(".db")?;
@@ -182,18 +195,22 @@ impl Folder {
         database_files::remove(path)
     }
 
-    /// Moves an hour, its companions first, out of the way, and what has been put together instead into its place.
-    pub(super) fn replace(&self, hour: Hour, now_ms: u64) -> io::Result<PathBuf> {
+    /// Puts a new form of an hour, if one is finished, into its place. Where the old one is then.
+    pub(super) fn put_in_place(&self, hour: Hour) -> io::Result<Option<PathBuf>> {
         let _changing = self.changing();
-        let path = self.file(hour);
-        let aside = free_aside(&path, now_ms);
-        rename_companions(&path, &aside)?;
-        fs::rename(&path, &aside)?;
-        let unfinished = self.unfinished(hour);
-        if unfinished.exists() {
-            fs::rename(unfinished, path)?;
-        }
-        Ok(aside)
+        database_files::put_in_place(&self.file(hour))
+    }
+
+    /// Moves an hour out of the way, with nothing in its place.
+    pub(super) fn move_aside(&self, hour: Hour, now_ms: u64) -> io::Result<PathBuf> {
+        let _changing = self.changing();
+        database_files::move_aside(&self.file(hour), now_ms)
+    }
+
+    /// Unlinks what was put together of an hour, be it finished or not.
+    pub(super) fn discard(&self, hour: Hour) -> io::Result<()> {
+        self.unlink(&self.unfinished(hour))?;
+        self.unlink(&database_files::finished(&self.file(hour)))
     }
 
     /// Says that an hour cannot be read as a whole.

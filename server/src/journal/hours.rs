@@ -16,6 +16,7 @@ use super::backend::{Backend, BackendError, Entry};
 use super::folder::{Folder, Hour};
 use super::salvage::{self, SalvageError};
 use super::table::{Table, TableError};
+use crate::database_files::finish;
 
 pub use upkeep::HoursCondition;
 
@@ -79,11 +80,11 @@ impl Hours {
             losses: 0,
             condition,
         };
-        for hour in hours.folder.hours()? {
+        for hour in hours.folder.all_unfinished()? {
             // Whoever stopped while one was put together has left the old one in its place.
-            let unfinished = hours.folder.unfinished(hour);
-            hours.folder.unlink(&unfinished)?;
+            hours.folder.unlink(&hours.folder.unfinished(hour))?;
         }
+        hours.put_all_in_place()?;
         hours.clear_out();
         for hour in hours.folder.hours()? {
             // Closing it writes its log back, so that there is one file for each hour that is over.
@@ -112,6 +113,10 @@ impl Hours {
         hour: Hour,
         mut work: impl FnMut(&mut Table) -> Result<T, TableError>,
     ) -> Result<T, BackendError> {
+        if self.open.iter().all(|(open, _)| *open != hour) {
+            // Were anything written to the old one now, it would go with it.
+            self.put_in_place(hour, salvage::Salvaged::default()).map_err(io_error)?;
+        }
         match self.table(hour).and_then(&mut work) {
             Err(error) if self.wants_repair(&error) => {
                 self.repair(hour, &error)?;
@@ -146,34 +151,56 @@ impl Hours {
     }
 
     /// Puts an hour together anew of what can be read, and moves the old one aside. A crash in between leaves
-    /// the old one in its place.
+    /// either the old one as it was, or one that is finished and has yet to be put in its place.
     fn repair(&mut self, hour: Hour, reason: &TableError) -> Result<(), BackendError> {
         self.repairs += 1;
-        self.losses += 1;
         self.close(hour);
         let path = self.folder.file(hour);
+        error!(%reason, path = %path.display(), "an hour of replay is damaged and is put together anew");
         let unfinished = self.folder.unfinished(hour);
         let salvaged = self
             .folder
-            .unlink(&unfinished)
+            .discard(hour)
             .map_err(SalvageError::Io)
-            .and_then(|()| salvage_into(&path, &unfinished));
-        let salvaged = match salvaged {
-            Ok(salvaged) => salvaged,
+            .and_then(|()| salvage_into(&path, &unfinished))
+            .and_then(|salvaged| Ok(finish(&path).map(|()| salvaged)?));
+        match salvaged {
+            Ok(salvaged) => self.put_in_place(hour, salvaged).map_err(io_error),
             // A file of another format, or no disk space left: the records are in what is moved aside.
             Err(error) => {
                 error!(%error, "nothing could be saved of a damaged hour");
-                self.folder.unlink(&unfinished).map_err(io_error)?;
-                salvage::Salvaged::default()
+                self.folder.discard(hour).map_err(io_error)?;
+                let aside = self.folder.move_aside(hour, self.now_ms).map_err(io_error)?;
+                self.note_repair(&aside, salvage::Salvaged::default());
+                Ok(())
             }
-        };
-        let aside = self.folder.replace(hour, self.now_ms).map_err(io_error)?;
-        error!(
-            %reason, moved_to = %aside.display(), kept = salvaged.records, lost = salvaged.lost,
-            "an hour of replay was damaged and has been put together anew"
-        );
-        self.condition.note_repair(&aside, salvaged);
+        }
+    }
+
+    /// Puts every hour into its place that was put together anew and is not there yet.
+    fn put_all_in_place(&mut self) -> io::Result<()> {
+        for hour in self.folder.all_finished()? {
+            self.close(hour);
+            self.put_in_place(hour, salvage::Salvaged::default())?;
+        }
         Ok(())
+    }
+
+    /// The same for one that is not open, if it was put together anew: `salvaged`, as far as that is known.
+    fn put_in_place(&mut self, hour: Hour, salvaged: salvage::Salvaged) -> io::Result<()> {
+        if let Some(aside) = self.folder.put_in_place(hour)? {
+            self.note_repair(&aside, salvaged);
+        }
+        Ok(())
+    }
+
+    fn note_repair(&mut self, aside: &Path, salvaged: salvage::Salvaged) {
+        self.losses += 1;
+        warn!(
+            moved_to = %aside.display(), kept = salvaged.records, lost = salvaged.lost,
+            "another file is in the place of a damaged hour of replay"
+        );
+        self.condition.note_repair(aside, salvaged);
     }
 
     /// Closes an hour without touching its files any more.

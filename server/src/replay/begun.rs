@@ -90,14 +90,6 @@ impl Naming {
     }
 }
 
-/// A name is on the disk when its folder is.
-///
-/// # Errors
-/// The system's.
-pub(super) fn sync_folder(of: &Path) -> io::Result<()> {
-    of.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-}
-
 /// Removes what was begun for the import at `path` and nobody holds. One that cannot be removed does no harm but to the
 /// disk's space.
 fn remove_leftovers(path: &Path) -> io::Result<()> {

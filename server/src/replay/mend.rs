@@ -14,9 +14,9 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tracing::error;
 
-use super::begun::{Begun, Naming, sync_folder};
+use super::begun::{Begun, Naming};
 use super::sqlite::{FileId, file_id, id_of};
-use crate::database_files::free_aside;
+use crate::database_files::{free_aside, sync_folder};
 use crate::journal::salvage::{self, SalvageError, Salvaged};
 use crate::journal::table::{Table, TableError};
 

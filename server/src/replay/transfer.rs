@@ -9,9 +9,10 @@ use replay::archive::{self, Header};
 use replay::timeline::LOOK_AHEAD_MS;
 use replay::{Content, Objects, RecordId, RecordKind, StoredRecord};
 
-use super::begun::{Begun, Naming, sync_folder};
+use super::begun::{Begun, Naming};
 use super::recordings::{ReadError, Recordings};
 use super::sqlite::{import_path, make_import_folder};
+use crate::database_files::sync_folder;
 use crate::journal::backend::Entry;
 use crate::journal::table::{Table, TableError};
 

@@ -76,6 +76,9 @@ pub enum OpenError {
         /// The newest known one.
         known: i64,
     },
+    /// The database is damaged, and what can be read of it cannot be written. Nothing was changed.
+    #[error("the database in DATA_DIR is damaged, and what can be read of it cannot be written: {0}")]
+    Salvage(StoreError),
     /// SQLite's own reason, other than corruption.
     #[error("the database in DATA_DIR cannot be opened: {0}")]
     Sqlite(#[from] rusqlite::Error),

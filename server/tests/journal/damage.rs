@@ -293,3 +293,42 @@ fn what_is_missing_is_told_in_its_place_and_hides_nothing() {
         assert_eq!(told, [&expected[..], &[(8, true), whole(HOUR_MS)]].concat(), "{bytes_max}");
     }
 }
+
+#[test]
+fn what_was_put_together_takes_its_place_though_the_process_ended_before() {
+    let entries = entries(100, &mut StdRng::seed_from_u64(8));
+    for is_gone in [false, true] {
+        // Most of it is in its log, which has been moved away already.
+        let data = hour_of(&entries, true);
+        let path = file(data.path(), ".db");
+        fs::remove_file(file(data.path(), "-wal")).unwrap();
+        let whole = hour_of(&entries, false);
+        fs::copy(file(whole.path(), ".db"), path.with_extension("db.new")).unwrap();
+        if is_gone {
+            fs::remove_file(&path).unwrap();
+        }
+        assert_eq!(survivors(data.path(), &entries).len(), entries.len(), "{is_gone}");
+        let names = names(data.path());
+        assert!(!names.iter().any(|name| name.ends_with(".new")), "{names:?}");
+        assert_eq!(names.iter().filter(|name| name.contains(".corrupt-")).count(), usize::from(!is_gone));
+    }
+}
+
+#[test]
+fn what_was_not_put_together_to_its_end_goes() {
+    let entries = entries(100, &mut StdRng::seed_from_u64(9));
+    let data = hour_of(&entries, false);
+    let path = file(data.path(), ".db");
+    for end in ["db.unfinished", "db.unfinished-wal"] {
+        fs::write(path.with_extension(end), "a part").unwrap();
+        // Of another hour, which has nothing else any more.
+        fs::write(path.with_file_name("2023111500").with_extension(end), "a part").unwrap();
+    }
+    assert_eq!(survivors(data.path(), &entries).len(), entries.len());
+    assert_eq!(names(data.path()).len(), 1, "{:?}", names(data.path()));
+}
+
+fn names(data: &Path) -> Vec<String> {
+    let files = fs::read_dir(data.join("replay")).unwrap();
+    files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect()
+}
