@@ -171,7 +171,7 @@ struct Given {
     /// Samples of each pose that are recorded per second, 0 to 30; 0 records no poses
     #[arg(long, value_name = "HZ", default_value_t = 10)]
     replay_hz: u32,
-    /// Hours that replay is kept; 0 records nothing
+    /// Hours that replay is kept; 0 records nothing, and removes what was recorded into files
     #[arg(long, value_name = "HOURS", default_value_t = 24)]
     replay_ttl_hours: u64,
     /// Bytes that replay may take, such as 500MB or 8GiB; beyond, the oldest hours go. With Redis, what waits for it on the disk

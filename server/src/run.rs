@@ -14,7 +14,7 @@ use engine::ports::{RoomStore, StoreError};
 use engine::{Clock, Core, Engine, EngineConfig, RoomDefaults};
 use hyper::body::Incoming;
 use prometheus_client::registry::Registry;
-use tokio::runtime::Builder;
+use tokio::runtime::{Builder, Handle};
 use tokio::sync::Semaphore;
 
 use crate::app::App;
@@ -27,6 +27,7 @@ use crate::journal::RoomJournal;
 use crate::journal::backend::{Backend, Condition};
 use crate::journal::folder::{Folder, HOUR_MS};
 use crate::journal::hours::{Hours, HoursSettings};
+use crate::journal::leftovers;
 use crate::net::serve::{Body, Services, Site, accept};
 use crate::net::{cores, descriptors, listen};
 use crate::redis::{self, Redis, RedisConfig, SpoolBackend};
@@ -99,7 +100,7 @@ pub fn run(config: Config) -> Result<(), RunError> {
     let mut registry = Registry::with_prefix("copresence");
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
     let Storage { store, rooms, redis, spool } = main.block_on(storage(&config, &mut registry))?;
-    let (journal, folder) = journal(&config, spool, &clock, &mut registry)?;
+    let (journal, folder) = journal(&config, spool, &clock, &mut registry, main.handle())?;
     let parts = engine_config(&config, rooms, journal.clone(), clock);
     let (engine, engine_cores) = Engine::new(parts, &mut registry);
     let rooms = main.block_on(load_rooms(&engine))?;
@@ -237,18 +238,24 @@ fn journal(
     spool: Option<SpoolBackend>,
     clock: &Arc<dyn Clock>,
     registry: &mut Registry,
+    runtime: &Handle,
 ) -> Result<(Option<Arc<RoomJournal>>, Arc<Folder>), RunError> {
+    let ttl_ms = config.replay_ttl_hours * HOUR_MS;
+    let unwritten = || {
+        // What was imported is there in any case, what was recorded as long as it may be.
+        let folder = Arc::new(Folder::in_data_dir(&config.data_dir));
+        leftovers::start(folder.clone(), ttl_ms, clock.clone(), runtime);
+        folder
+    };
     if config.replay_ttl_hours == 0 {
-        // What was imported is there all the same.
-        return Ok((None, Arc::new(Folder::in_data_dir(&config.data_dir))));
+        return Ok((None, unwritten()));
     }
     if let Some(spool) = spool {
         let condition = spool.condition();
         let journal = start_journal(config, Box::new(spool), condition, clock, registry)?;
-        return Ok((Some(journal), Arc::new(Folder::in_data_dir(&config.data_dir))));
+        return Ok((Some(journal), unwritten()));
     }
-    let settings =
-        HoursSettings { ttl_ms: config.replay_ttl_hours * HOUR_MS, bytes_max: config.replay_max_bytes };
+    let settings = HoursSettings { ttl_ms, bytes_max: config.replay_max_bytes };
     let now_ms = clock.now().as_millis();
     let hours = Hours::open(&config.data_dir, settings, now_ms, registry).map_err(RunError::Replay)?;
     let (folder, condition) = (hours.folder(), hours.condition());

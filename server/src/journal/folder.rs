@@ -29,6 +29,11 @@ impl Hour {
         (self.0 + 1) * HOUR_MS
     }
 
+    /// Whether it has been over for `ttl_ms` milliseconds.
+    pub(super) fn is_too_old(self, ttl_ms: u64, now_ms: u64) -> bool {
+        self.end_ms().saturating_add(ttl_ms) <= now_ms
+    }
+
     /// The one before.
     #[must_use]
     pub fn before(self) -> Self {
@@ -193,6 +198,21 @@ impl Folder {
     pub(super) fn unlink(&self, path: &Path) -> io::Result<()> {
         let _changing = self.changing();
         database_files::remove(path)
+    }
+
+    /// Unlinks whatever there is of the hours that are meant. How many files that is.
+    ///
+    /// # Errors
+    /// The system's last one; the others are gone all the same.
+    pub(super) fn unlink_hours(&self, is_meant: impl Fn(Hour) -> bool) -> io::Result<usize> {
+        let hour_of = |name: &String| Hour::from_name(name.split_once(".db")?.0);
+        let mut names = self.names()?;
+        names.retain(|name| hour_of(name).is_some_and(&is_meant));
+        // So that a database comes before what is beside it: nobody is to find it without its log.
+        names.sort_unstable();
+        let _changing = self.changing();
+        let unlinked = names.iter().map(|name| fs::remove_file(self.path.join(name)));
+        unlinked.fold(Ok(names.len()), |all, this| this.and(all))
     }
 
     /// Puts a new form of an hour, if one is finished, into its place. Where the old one is then.

@@ -9,6 +9,7 @@ pub mod folder;
 pub mod hours;
 mod ids;
 mod lanes;
+pub mod leftovers;
 mod pace;
 pub mod salvage;
 pub mod table;

@@ -1,8 +1,9 @@
 //! Through the lanes, the thread and the files, and back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use engine::journal::Journal as _;
@@ -10,12 +11,16 @@ use replay::{Record, RecordId, decode};
 use server::journal::backend::{Backend as _, Condition as _};
 use server::journal::folder::{Folder, HOUR_MS, Hour};
 use server::journal::hours::HoursSettings;
+use server::journal::leftovers::{self, LOOK_EVERY};
 use server::journal::table::Table;
 use server::replay::recordings::Recordings as _;
 use server::replay::sqlite::{SqliteRecordings, import_path, make_import_folder};
 use tempfile::tempdir;
+use tokio::runtime::Handle;
 
-use crate::common::{ALL, HOUR, close, entry, event, on_files, open_hours, poses, read_all, record};
+use crate::common::{
+    ALL, HOUR, Standing, close, entry, event, on_files, open_hours, poses, read_all, record,
+};
 
 fn decoded(recordings: &SqliteRecordings, room: &str, bytes_max: usize) -> Vec<Record> {
     let records = read_all(recordings, room, bytes_max);
@@ -238,4 +243,44 @@ fn who_reads_is_not_disturbed_by_who_writes_and_unlinks() {
         assert_eq!(read_all(recordings, "a", 50_000).len(), 400, "the last hour, and the one before");
     });
     assert!(hours.condition().describe()["corruptMovedTo"].is_null());
+}
+
+#[tokio::test(start_paused = true)]
+async fn hours_that_nobody_writes_any_more_go_in_their_time_and_imports_stay() {
+    let data = tempdir().unwrap();
+    let mut hours = open_hours(data.path(), ALL, HOUR);
+    for hour in [0, 1, 3] {
+        hours.write(&[entry("a", HOUR + hour * HOUR_MS, 0, vec![0; 100])]).unwrap();
+    }
+    drop(hours);
+    let folder = Arc::new(Folder::in_data_dir(data.path()));
+    let first = folder.file(Hour::of(HOUR));
+    for end in ["db-wal", "db.corrupt-5", "db.corrupt-5-wal", "db.new", "db.unfinished"] {
+        fs::write(first.with_extension(end), "something").unwrap();
+    }
+    make_import_folder(data.path()).unwrap();
+    Table::open(&import_path(data.path(), "b")).unwrap().insert(&[entry("b", 5, 0, vec![0; 100])]).unwrap();
+
+    let recordings = SqliteRecordings::new(folder.clone());
+    let left = || {
+        let names = names(data.path()).into_iter();
+        // Reading puts something beside them.
+        let hours: BTreeSet<_> =
+            names.filter_map(|name| name.split_once(".db").map(|(hour, _)| hour.to_owned())).collect();
+        (read_all(&recordings, "a", 10_000).len(), hours.len())
+    };
+    let clock = Standing::at(HOUR + 2 * HOUR_MS);
+    leftovers::start(folder.clone(), HOUR_MS, clock.clone(), &Handle::current());
+    assert_eq!(left(), (2, 2), "at the start");
+    clock.0.store(HOUR + 3 * HOUR_MS, Ordering::Relaxed);
+    // The time that passes here is nobody's but this test's.
+    let looking = async {
+        while left().0 > 1 {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(10 * LOOK_EVERY, looking).await.expect("now and then");
+    leftovers::start(folder.clone(), 0, clock, &Handle::current());
+    assert_eq!(left(), (0, 0), "if nothing is kept, not even the present hour");
+    assert_eq!(read_all(&recordings, "b", 10_000).len(), 1, "it was imported");
 }

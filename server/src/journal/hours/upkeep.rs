@@ -129,7 +129,7 @@ impl Hours {
         let mut problem = None;
         for file in &files {
             let is_newest = !file.is_aside && Some(file.hour) == newest;
-            let is_too_old = file.hour.end_ms().saturating_add(self.settings.ttl_ms) <= self.now_ms;
+            let is_too_old = file.hour.is_too_old(self.settings.ttl_ms, self.now_ms);
             let reason = match (is_too_old, bytes > self.settings.bytes_max && !is_newest) {
                 (true, _) => TOO_OLD,
                 (false, true) => TOO_MUCH,
