@@ -7,7 +7,7 @@ use crate::time::Time;
 
 /// A token bucket for the reliable events of one connection, whatever sessions it has one after the other. An event
 /// costs a token, and another for each KiB that it carries: what one client says is written to everybody else in its
-/// room, so it is paid for by size.
+/// room, so it is paid for by size. Whatever its size, it costs no more than a full bucket.
 #[derive(Debug, Default)]
 pub struct Allowance(Mutex<Bucket>);
 
@@ -42,8 +42,10 @@ impl Allowance {
             bucket.spent = bucket.spent.saturating_sub(earned);
             bucket.at = now;
         }
-        let cost = 1000 * (1 + (bytes / EVENT_UNIT_BYTES) as u64);
-        if bucket.spent + cost <= u64::from(EVENT_BURST) * 1000 {
+        let held_at_most = 1000 * u64::from(EVENT_BURST);
+        // An event that the protocol allows must be possible, and a task may be longer than a bucket can pay for.
+        let cost = (1000 * (1 + (bytes / EVENT_UNIT_BYTES) as u64)).min(held_at_most);
+        if bucket.spent + cost <= held_at_most {
             bucket.spent += cost;
             bucket.refusals = bucket.refusals.saturating_sub(1);
             return Verdict::Granted;
@@ -78,6 +80,18 @@ mod tests {
         let allowance = Allowance::default();
         let bytes = 64 * 1024;
         assert_eq!(granted(&allowance, bytes, NOW), EVENT_BURST as usize / 65);
+    }
+
+    #[test]
+    fn whatever_is_long_is_granted_to_who_has_spent_nothing() {
+        for bytes in [EVENT_BURST as usize * EVENT_UNIT_BYTES, 1_000_000, 10_000_000] {
+            let allowance = Allowance::default();
+            assert_eq!(granted(&allowance, bytes, NOW), 1);
+            assert_eq!(allowance.spend(0, NOW), Verdict::Refused, "it has taken all there was");
+            let full = Duration::from_secs(1) * EVENT_BURST / EVENTS_PER_SECOND;
+            assert_eq!(granted(&allowance, bytes, NOW + (full - Duration::from_millis(1))), 0);
+            assert_eq!(granted(&allowance, bytes, NOW + full), 1);
+        }
     }
 
     #[test]

@@ -50,7 +50,7 @@ pub const EVENT_BURST: u32 = 500;
 /// …and this many per second in the long run. Above: `rate_limited`. Poses do not count; the latest wins.
 pub const EVENTS_PER_SECOND: u32 = 200;
 
-/// An event counts once more for each so many bytes that it carries.
+/// An event counts once more for each so many bytes that it carries, [`EVENT_BURST`] times at most.
 pub const EVENT_UNIT_BYTES: usize = 1024;
 
 /// Refusals that a client may ignore before its connection is closed.
