@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use engine::allowance::Verdict;
 use engine::room::ok_packet;
 use engine::{Engine, Session, User};
 use percent_encoding::percent_decode_str;
@@ -95,6 +96,10 @@ impl App {
 
 impl Application for App {
     type Session = Arc<Session>;
+
+    fn pay(&self, link: &Link, bytes: usize) -> Verdict {
+        link.allowance.spend(bytes, self.engine.now())
+    }
 
     fn connect(
         &self,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
+use engine::allowance::Verdict;
 use engine::ports::CloseReason;
 use protocol::Outgoing;
 use protocol::attachments::{AssembleLimits, Assembler, Begin, BinaryPacket};
@@ -143,8 +144,13 @@ impl<A: Application> Connection<A> {
         drop(state);
         let packet = Packet::decode(text)?;
         match packet.kind {
-            PacketKind::Connect => self.connect(packet.namespace, packet.data),
+            PacketKind::Connect => {
+                let may_ask = self.pay(text.len())?;
+                self.connect(packet.namespace, packet.data, may_ask)
+            }
             PacketKind::Disconnect => {
+                // Carried out even if it is one too many: the client takes itself for gone.
+                self.pay(text.len())?;
                 self.leave(packet.namespace);
                 Ok(())
             }
@@ -214,7 +220,18 @@ impl<A: Application> Connection<A> {
         (!is_watched_by_another).then(|| Duration::from_millis(deadline_ms - now_ms))
     }
 
-    fn connect(&self, namespace: &str, auth: Option<&str>) -> Result<(), ConnectionError> {
+    /// Pays for coming and going, which is work for the engine and for whoever checks tokens. `false`: the client is to
+    /// slow down.
+    fn pay(&self, bytes: usize) -> Result<bool, ConnectionError> {
+        match self.app.pay(&self.link, bytes) {
+            Verdict::Granted => Ok(true),
+            Verdict::Refused => Ok(false),
+            Verdict::Hopeless => Err(ConnectionError::TooManyRequests),
+        }
+    }
+
+    /// Lets the client in, if `may_ask` and the application wants it.
+    fn connect(&self, namespace: &str, auth: Option<&str>, may_ask: bool) -> Result<(), ConnectionError> {
         let mut state = self.state();
         if state.closed || state.session(namespace).is_some() {
             return Ok(());
@@ -222,7 +239,12 @@ impl<A: Application> Connection<A> {
         if state.namespaces.len() >= MAX_NAMESPACES {
             return Err(ConnectionError::TooManyNamespaces);
         }
-        match self.app.connect(namespace, auth, &self.link) {
+        let answer = if may_ask {
+            self.app.connect(namespace, auth, &self.link)
+        } else {
+            Err(Refused("Too many requests".to_owned()))
+        };
+        match answer {
             Ok(Accepted { session, sid }) => {
                 let session = Arc::new(session);
                 state.namespaces.push((namespace.to_owned(), session.clone()));

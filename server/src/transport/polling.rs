@@ -7,6 +7,7 @@
 //!   may poll who has said nothing for as long as both together.
 //! - It takes no notice of a request that the client gives up. What was in it, or in its answer, is lost; here
 //!   the session ends, as the client would otherwise miss packets without knowing.
+//! - It takes all packets of a POST in one go, however many they are. Here it is given a few at a time.
 //! - It takes two POSTs at once, whose packets then mix. Here the second is refused and the session ends.
 //! - It lets a second websocket compete for a session that is being upgraded. Here that one is refused.
 
@@ -31,8 +32,11 @@ use super::engineio::{EngineIoHandler, SocketData};
 use super::upper::Upper;
 use crate::net::serve::{self, Body};
 
+mod paced;
 #[cfg(test)]
 mod tests;
+
+use paced::Paced;
 
 /// What engineioxide takes as the body of a request.
 pub trait RequestBody: hyper::body::Body<Data: Send, Error: Debug> + Debug + Send + Unpin + 'static {}
@@ -179,7 +183,7 @@ impl<U: Upper> EngineIo<U> {
         let abandoned = CloseOnDrop(Some(&session));
         let answer = tokio::select! {
             biased;
-            answer = self.call(request) => answer,
+            answer = self.call(request.map(Paced::new)) => answer,
             // engineioxide would go on handing packets over after it has reported the end of the session.
             () = session.closed() => refusal(StatusCode::BAD_REQUEST),
             // Leaves the guard as it is.

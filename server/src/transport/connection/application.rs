@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use engine::allowance::Verdict;
 use protocol::attachments::AssembleError;
 use protocol::packet::{DecodeError, Event};
 
@@ -12,6 +13,12 @@ use crate::transport::upper::Link;
 pub trait Application: Send + Sync + 'static {
     /// What it keeps for each namespace that a connection is connected to.
     type Session: Send + Sync + 'static;
+
+    /// Pays for a CONNECT or DISCONNECT of so many bytes, before anything is done about it. Free unless the application
+    /// says otherwise.
+    fn pay(&self, _link: &Link, _bytes: usize) -> Verdict {
+        Verdict::Granted
+    }
 
     /// Lets a client into a namespace, or says why not. `auth` is the CONNECT packet's JSON payload.
     ///
@@ -96,4 +103,7 @@ pub enum ConnectionError {
     /// Too many namespaces.
     #[error("too many namespaces")]
     TooManyNamespaces,
+    /// CONNECTs and DISCONNECTs although the client has been told often enough to slow down.
+    #[error("too many requests")]
+    TooManyRequests,
 }

@@ -10,6 +10,7 @@ use engine::ports::OutboxError;
 use hyper::body::Frame;
 use protocol::Outgoing;
 
+use super::paced::PACKETS_PER_WAKE;
 use super::*;
 use crate::transport::engineio::{TransportConfig, engine_io};
 use crate::transport::outbox::MAX_QUEUED_BYTES;
@@ -233,6 +234,28 @@ async fn posts_after_one_another_are_taken_and_so_is_a_poll_beside_them() {
         assert_eq!((posted, polled), (StatusCode::OK, (StatusCode::OK, body.to_owned())));
     }
     assert_eq!(*client.heard.lock().unwrap(), ["one", "two"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_post_of_many_packets_lets_others_go_on_in_between() {
+    const PACKETS: usize = 10 * PACKETS_PER_WAKE + 1;
+    let client = Client::open(Ear::default()).await;
+    let heard = client.heard.clone();
+    // Another task of the same core, which has something to do at all times.
+    let other = tokio::spawn(async move {
+        let mut seen = vec![0];
+        while *seen.last().unwrap() < PACKETS {
+            seen.push(heard.lock().unwrap().len());
+            tokio::task::yield_now().await;
+        }
+        seen
+    });
+    let body = Bytes::from(["4x"; PACKETS].join("\x1e"));
+    let post = client.request("POST", "polling", "").map(|_| Full::new(body));
+    assert_eq!(client.engine_io.answer(post).await.status(), StatusCode::OK);
+    let seen = other.await.unwrap();
+    let most = seen.windows(2).map(|pair| pair[1] - pair[0]).max();
+    assert!(most <= Some(PACKETS_PER_WAKE), "{most:?} packets in a row");
 }
 
 #[tokio::test(start_paused = true)]
