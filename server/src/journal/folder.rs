@@ -211,8 +211,13 @@ impl Folder {
         // So that a database comes before what is beside it: nobody is to find it without its log.
         names.sort_unstable();
         let _changing = self.changing();
-        let unlinked = names.iter().map(|name| fs::remove_file(self.path.join(name)));
-        unlinked.fold(Ok(names.len()), |all, this| this.and(all))
+        let mut unlinked = Ok(names.len());
+        for name in names {
+            if let Err(error) = fs::remove_file(self.path.join(name)) {
+                unlinked = Err(error);
+            }
+        }
+        unlinked
     }
 
     /// Puts a new form of an hour, if one is finished, into its place. Where the old one is then.
