@@ -84,15 +84,13 @@ impl<U: Upper> Handler for EngineIoHandler<U> {
     type Data = SocketData<U>;
 
     fn on_connect(self: Arc<Self>, socket: Arc<Socket<SocketData<U>>>) {
-        let stream = match socket.transport_type() {
-            TransportType::Websocket => socket.req_parts.extensions.get::<StreamHandle>().cloned(),
-            // A polling session's requests come over any connection, and after an upgrade over another again.
-            TransportType::Polling => {
-                self.sessions.add(&socket);
-                None
-            }
-        };
-        let outbox = Arc::new(EngineIoOutbox::new(&socket, stream));
+        let outbox = Arc::new(EngineIoOutbox::new(&socket));
+        match (socket.transport_type(), socket.req_parts.extensions.get::<StreamHandle>()) {
+            (TransportType::Websocket, Some(stream)) => outbox.run_over(stream.clone()),
+            (TransportType::Websocket, None) => {}
+            // Its requests come over any connection, until one of them is an upgrade.
+            (TransportType::Polling, _) => self.sessions.add(&socket, outbox.clone()),
+        }
         let query = socket.req_parts.uri.query().unwrap_or_default().into();
         let link = Link::new(outbox, query, cores::current());
         socket.data.0.get_or_init(|| self.upper.open(link));

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use engine::ports::{CloseReason, Outbox, OutboxError, TickOutcome, TickView};
@@ -22,11 +23,16 @@ pub const QUEUE_CAPACITY: usize = 32_768;
 /// else waits, as it would never leave otherwise; the engine's limits bound it.
 pub const MAX_QUEUED_BYTES: usize = 16 * 1024 * 1024;
 
+/// How long a WebSocket that is being closed may take to be gone, with what is queued for it. After this its TCP
+/// connection is shut down.
+pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Through engineioxide's queue. `D` is what engineioxide keeps with each socket for us.
 pub struct EngineIoOutbox<D: Default + Send + Sync + 'static> {
     /// Weak, because the socket owns the connection, and that owns this.
     socket: Weak<Socket<D>>,
-    stream: Option<StreamHandle>,
+    /// The TCP connection under a session on websocket. Empty while it polls, over whatever connections.
+    stream: OnceLock<StreamHandle>,
     queued: Arc<Queued>,
 }
 
@@ -81,9 +87,15 @@ impl Drop for Ticket {
 }
 
 impl<D: Default + Send + Sync + 'static> EngineIoOutbox<D> {
-    /// The way out through `socket`; `stream` is the TCP connection under it, where that will not change.
-    pub fn new(socket: &Arc<Socket<D>>, stream: Option<StreamHandle>) -> Self {
-        Self { socket: Arc::downgrade(socket), stream, queued: Arc::default() }
+    /// The way out through `socket`.
+    pub fn new(socket: &Arc<Socket<D>>) -> Self {
+        Self { socket: Arc::downgrade(socket), stream: OnceLock::new(), queued: Arc::default() }
+    }
+
+    /// The session is on websocket, or about to be, over `stream`. It stays there until its end.
+    pub fn run_over(&self, stream: StreamHandle) {
+        // A further websocket for it is closed at once, and changes nothing.
+        let _ = self.stream.set(stream);
     }
 
     fn socket(&self) -> Result<Arc<Socket<D>>, OutboxError> {
@@ -138,13 +150,20 @@ impl<D: Default + Send + Sync + 'static> Outbox for EngineIoOutbox<D> {
     }
 
     fn close(&self, reason: CloseReason) {
-        if let Some(socket) = self.socket.upgrade() {
-            socket.close(DisconnectReason::ClosingServer);
-        }
+        let Some(socket) = self.socket.upgrade() else { return };
+        socket.close(DisconnectReason::ClosingServer);
         // engineioxide waits for its writer before it lets a socket go, and the writer of a client that does not
         // read waits for the client. Only the end of the connection under it frees both.
-        if let (CloseReason::SlowReader, Some(stream)) = (reason, &self.stream) {
-            stream.shut_down();
+        let Some(stream) = self.stream.get().cloned() else { return };
+        match reason {
+            CloseReason::SlowReader => stream.shut_down(),
+            // A client that reads is to get what is queued and the goodbye.
+            CloseReason::Draining | CloseReason::ProtocolError => {
+                tokio::spawn(async move {
+                    tokio::time::sleep(CLOSE_TIMEOUT).await;
+                    stream.shut_down();
+                });
+            }
         }
     }
 }
@@ -164,3 +183,6 @@ fn packet_text(bytes: Bytes) -> Str {
     // tick's buffer are cut where its packets begin and end; so the bytes are UTF-8.
     unsafe { Str::from_bytes_unchecked(bytes) }
 }
+
+#[cfg(test)]
+mod tests;

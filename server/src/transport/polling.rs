@@ -29,8 +29,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::engineio::{EngineIoHandler, SocketData};
+use super::outbox::EngineIoOutbox;
 use super::upper::Upper;
 use crate::net::serve::{self, Body};
+use crate::net::stream::StreamHandle;
 
 mod paced;
 #[cfg(test)]
@@ -201,11 +203,14 @@ impl<U: Upper> EngineIo<U> {
         if session.is_polling() && session.upgrading.swap(true, Ordering::AcqRel) {
             return refusal(StatusCode::BAD_REQUEST);
         }
+        let stream = request.extensions().get::<StreamHandle>().cloned();
         let answer = self.call(request).await;
         // Otherwise it stays so: an upgrade ends in a session on websocket or in none. A further websocket for one
         // that has been upgraded is accepted and closed at once, as the reference server does it.
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             session.upgrading.store(false, Ordering::Release);
+        } else if let Some(stream) = stream {
+            session.outbox.run_over(stream);
         }
         answer
     }
@@ -242,9 +247,14 @@ pub(super) struct Sessions<U: Upper>(RwLock<HashMap<Sid, Arc<Session<U>>>>);
 
 impl<U: Upper> Sessions<U> {
     /// A session has been opened.
-    pub(super) fn add(&self, socket: &Arc<Socket<SocketData<U>>>) {
+    pub(super) fn add(
+        &self,
+        socket: &Arc<Socket<SocketData<U>>>,
+        outbox: Arc<EngineIoOutbox<SocketData<U>>>,
+    ) {
         let session = Session {
             socket: Arc::downgrade(socket),
+            outbox,
             opened: Instant::now(),
             heard_at_ms: AtomicU64::new(0),
             posting: AtomicBool::new(false),
@@ -272,6 +282,7 @@ impl<U: Upper> Default for Sessions<U> {
 
 struct Session<U: Upper> {
     socket: Weak<Socket<SocketData<U>>>,
+    outbox: Arc<EngineIoOutbox<SocketData<U>>>,
     opened: Instant,
     /// When its last POST came, in milliseconds after it was opened.
     heard_at_ms: AtomicU64,

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::wire::Wire;
 use crate::transport::engineio::TransportConfig;
-
-/// How long a connection that is being closed may take to be gone.
-const CLOSE_TIMEOUT_MS: u64 = 5_000;
+use crate::transport::outbox::CLOSE_TIMEOUT;
 
 /// How often connections are looked at: as often as makes a timer late by a twentieth of its time at most, but not
 /// more often than is worth while.
@@ -71,7 +69,7 @@ impl Pulse {
 
     /// The connection is being closed.
     pub(super) fn closing(&self) {
-        self.due_ms.store(now_ms() + CLOSE_TIMEOUT_MS, Ordering::Relaxed);
+        self.due_ms.store(now_ms() + CLOSE_TIMEOUT.as_millis() as u64, Ordering::Relaxed);
     }
 
     fn need(&self, times: Times, now_ms: u64) -> Need {
