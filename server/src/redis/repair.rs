@@ -1,24 +1,20 @@
 //! Opening the spool, and putting a damaged one together anew.
 
-use std::fs;
 use std::path::Path;
 
 use replay::RecordId;
 
-use crate::database_files::remove;
+use crate::database_files::{finish, put_in_place, remove, unfinished, with_end};
 use crate::journal::backend::Entry;
 use crate::journal::salvage::{self, SalvageError};
 use crate::journal::table::{Table, TableError};
-use crate::storage;
+use crate::storage::move_aside;
 
 /// The spool's file in `DATA_DIR`.
 pub const SPOOL: &str = "spool.db";
 
-/// What can be read of a damaged spool, as it was found.
-const FOUND: &str = "spool.db.found";
-
-/// The same in its order: the new spool, once the old one is out of the way.
-const NEW: &str = "spool.db.new";
+/// The end of the name of what can be read of a damaged spool, as it was found.
+const FOUND: &str = ".found";
 
 /// Bytes of what was saved that are put into order in one go.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
@@ -26,10 +22,8 @@ const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// Opens the spool in `directory`. One that is damaged is moved aside, and a new one begun with what can be read of it.
 pub(super) fn open(directory: &Path) -> Result<Table, TableError> {
     let path = directory.join(SPOOL);
-    // The old one had been moved aside when the process ended, so the new one was whole.
-    if !path.exists() && directory.join(NEW).exists() {
-        put_in_place(directory, &path)?;
-    }
+    // Where the process had ended before what was saved was in its place, or the disk had not let it.
+    put_in_place(&path)?;
     match Table::open(&path) {
         Err(error) if error.is_damage() => repair(directory, &error),
         other => other,
@@ -43,39 +37,34 @@ pub(super) fn open(directory: &Path) -> Result<Table, TableError> {
 /// to be tried again.
 pub(super) fn repair(directory: &Path, reason: &TableError) -> Result<Table, TableError> {
     let path = directory.join(SPOOL);
-    // An attempt before this one has moved it aside already; what that one saved must not be thrown away.
-    if !path.exists() {
+    // An attempt before this one has saved it already; that must not be thrown away.
+    if put_in_place(&path)?.is_some() {
         return open(directory);
     }
-    let saved = save(directory, &path);
-    let _ = remove(&directory.join(FOUND));
+    let saved = save(&path);
+    let _ = remove(&with_end(&path, FOUND));
     match saved {
         Ok(kept) => {
-            let aside = storage::move_aside(&path)?;
-            tracing::error!(%reason, kept, moved_to = %aside.display(), "the spool was damaged");
-            put_in_place(directory, &path)?;
+            let aside = put_in_place(&path)?;
+            tracing::error!(%reason, kept, moved_to = ?aside, "the spool was damaged");
         }
         Err(error) => {
-            // It must never be taken for a whole one.
-            let _ = remove(&directory.join(NEW));
+            let _ = remove(&unfinished(&path));
             if !error.is_damage() {
                 tracing::error!(%reason, %error, "the spool is damaged and cannot be put together anew yet");
                 return Err(error);
             }
-            let aside = storage::move_aside(&path)?;
+            let aside = move_aside(&path)?;
             tracing::error!(%reason, %error, moved_to = %aside.display(), "nothing of the spool could be saved");
         }
     }
     Table::open(&path)
 }
 
-fn put_in_place(directory: &Path, path: &Path) -> Result<(), TableError> {
-    Ok(fs::rename(directory.join(NEW), path)?)
-}
-
-/// Writes what can be read of the file at `path` to the new one, each room's records in their order. How many.
-fn save(directory: &Path, path: &Path) -> Result<usize, TableError> {
-    let (found_path, new_path) = (directory.join(FOUND), directory.join(NEW));
+/// Writes what can be read of the file at `path` to one that is to take its place, each room's records in their order.
+/// How many.
+fn save(path: &Path) -> Result<usize, TableError> {
+    let (found_path, new_path) = (with_end(path, FOUND), unfinished(path));
     remove(&found_path)?;
     remove(&new_path)?;
     let mut found = Table::open(&found_path)?;
@@ -105,5 +94,7 @@ fn save(directory: &Path, path: &Path) -> Result<usize, TableError> {
         }
     }
     new.checkpoint()?;
+    drop(new);
+    finish(path)?;
     Ok(kept)
 }
