@@ -2,12 +2,12 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::limits::{EVENT_BURST, EVENT_UNIT_BYTES, EVENTS_PER_SECOND, MAX_REFUSALS};
+use crate::limits::{EVENT_BURST, EVENT_COST_MAX, EVENT_UNIT_BYTES, EVENTS_PER_SECOND, MAX_REFUSALS};
 use crate::time::Time;
 
 /// A token bucket for the reliable events of one connection, whatever sessions it has one after the other. An event
 /// costs a token, and another for each KiB that it carries: what one client says is written to everybody else in its
-/// room, so it is paid for by size. Whatever its size, it costs no more than a full bucket.
+/// room, so it is paid for by size, up to most of a full bucket.
 #[derive(Debug, Default)]
 pub struct Allowance(Mutex<Bucket>);
 
@@ -44,7 +44,7 @@ impl Allowance {
         }
         let held_at_most = 1000 * u64::from(EVENT_BURST);
         // An event that the protocol allows must be possible, and a task may be longer than a bucket can pay for.
-        let cost = (1000 * (1 + (bytes / EVENT_UNIT_BYTES) as u64)).min(held_at_most);
+        let cost = 1000 * (1 + (bytes / EVENT_UNIT_BYTES) as u64).min(EVENT_COST_MAX.into());
         if bucket.spent + cost <= held_at_most {
             bucket.spent += cost;
             bucket.refusals = bucket.refusals.saturating_sub(1);
@@ -83,14 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_long_is_granted_to_who_has_spent_nothing() {
-        for bytes in [EVENT_BURST as usize * EVENT_UNIT_BYTES, 1_000_000, 10_000_000] {
+    fn whatever_is_long_is_granted_to_who_has_spent_nothing_and_leaves_something() {
+        for bytes in [EVENT_COST_MAX as usize * EVENT_UNIT_BYTES, 1_000_000, 10_000_000] {
             let allowance = Allowance::default();
             assert_eq!(granted(&allowance, bytes, NOW), 1);
-            assert_eq!(allowance.spend(0, NOW), Verdict::Refused, "it has taken all there was");
-            let full = Duration::from_secs(1) * EVENT_BURST / EVENTS_PER_SECOND;
-            assert_eq!(granted(&allowance, bytes, NOW + (full - Duration::from_millis(1))), 0);
-            assert_eq!(granted(&allowance, bytes, NOW + full), 1);
+            assert_eq!(granted(&allowance, 0, NOW), (EVENT_BURST - EVENT_COST_MAX) as usize);
+            let earned = Duration::from_secs(1) * EVENT_COST_MAX / EVENTS_PER_SECOND;
+            assert_eq!(granted(&allowance, bytes, NOW + (earned - Duration::from_millis(1))), 0);
+            assert_eq!(granted(&allowance, bytes, NOW + earned), 1);
         }
     }
 

@@ -50,8 +50,11 @@ pub const EVENT_BURST: u32 = 500;
 /// …and this many per second in the long run. Above: `rate_limited`. Poses do not count; the latest wins.
 pub const EVENTS_PER_SECOND: u32 = 200;
 
-/// An event counts once more for each so many bytes that it carries, [`EVENT_BURST`] times at most.
+/// An event counts once more for each so many bytes that it carries…
 pub const EVENT_UNIT_BYTES: usize = 1024;
+
+/// …and so many times at most: less than a burst, so that whoever may send one may also say something else.
+pub const EVENT_COST_MAX: u32 = 400;
 
 /// Refusals that a client may ignore before its connection is closed.
 pub const MAX_REFUSALS: u32 = 1_000;

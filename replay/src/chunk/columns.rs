@@ -23,10 +23,10 @@ pub(super) fn put_columns(part: &[Quantised], out: &mut Vec<u8>) {
     for column in 0..COLUMNS {
         let halves = best_halves(part, column);
         out.push(halves);
-        let mut track = Track::new(column, halves);
+        let mut track = Track::new(column);
         for sample in part {
             let value = i64::from(sample.values[column]);
-            put_varint(zigzag(value - track.expected(sample)), out);
+            put_varint(zigzag(value - track.expected(sample, halves)), out);
             track.follow(sample, value);
         }
     }
@@ -50,9 +50,9 @@ pub(super) fn read_columns(part: &mut [Quantised], reader: &mut Reader<'_>) -> R
         if halves > HALVES_MAX {
             return Err(Damaged);
         }
-        let mut track = Track::new(column, halves);
+        let mut track = Track::new(column);
         for sample in &mut *part {
-            let value = track.expected(sample).checked_add(reader.signed()?).ok_or(Damaged)?;
+            let value = track.expected(sample, halves).checked_add(reader.signed()?).ok_or(Damaged)?;
             sample.values[column] = i32::try_from(value).map_err(|_| Damaged)?;
             track.follow(sample, value);
         }
@@ -62,22 +62,21 @@ pub(super) fn read_columns(part: &mut [Quantised], reader: &mut Reader<'_>) -> R
 
 /// The choice that leaves the smallest numbers.
 fn best_halves(part: &[Quantised], column: usize) -> u8 {
-    let mut tracks = [0, 1, 2].map(|halves| (Track::new(column, halves), 0u64));
+    let (mut track, mut sums) = (Track::new(column), [0; HALVES_MAX as usize + 1]);
     for sample in part {
         let value = i64::from(sample.values[column]);
-        for (track, sum) in &mut tracks {
-            *sum += (value - track.expected(sample)).unsigned_abs();
-            track.follow(sample, value);
+        for (sum, halves) in sums.iter_mut().zip(0..) {
+            *sum += (value - track.expected(sample, halves)).unsigned_abs();
         }
+        track.follow(sample, value);
     }
-    let best = tracks.iter().zip(0..).min_by_key(|((_, sum), _)| *sum);
+    let best = sums.iter().zip(0..).min_by_key(|(sum, _)| **sum);
     best.map_or(0, |(_, halves)| halves)
 }
 
 /// Follows the numbers of one column.
 struct Track {
     is_rotation: bool,
-    halves: i64,
     last: i64,
     last_but_one: i64,
     /// The first of the track before.
@@ -86,15 +85,8 @@ struct Track {
 }
 
 impl Track {
-    fn new(column: usize, halves: u8) -> Self {
-        Self {
-            is_rotation: column >= FIRST_OF_ROTATION,
-            halves: i64::from(halves),
-            last: 0,
-            last_but_one: 0,
-            neighbour: 0,
-            largest: 0,
-        }
+    fn new(column: usize) -> Self {
+        Self { is_rotation: column >= FIRST_OF_ROTATION, last: 0, last_but_one: 0, neighbour: 0, largest: 0 }
     }
 
     /// Whether `sample` has nothing to do with the one before. Another component of a rotation has been left out
@@ -103,11 +95,12 @@ impl Track {
         sample.starts || (self.is_rotation && sample.largest != self.largest)
     }
 
-    fn expected(&self, sample: &Quantised) -> i64 {
+    /// What `sample` has there if so much of the last step follows again.
+    fn expected(&self, sample: &Quantised, halves: u8) -> i64 {
         if self.begins(sample) {
             return if self.is_rotation { 0 } else { self.neighbour };
         }
-        self.last + (((self.last - self.last_but_one) * self.halves) >> 1)
+        self.last + (((self.last - self.last_but_one) * i64::from(halves)) >> 1)
     }
 
     fn follow(&mut self, sample: &Quantised, value: i64) {
