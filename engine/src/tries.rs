@@ -9,10 +9,41 @@ use crate::time::Time;
 #[derive(Debug, Default)]
 pub struct Tries(Mutex<Option<Count>>);
 
-#[derive(Debug)]
-struct Count {
+/// How often since the first time.
+#[derive(Debug, Clone, Copy)]
+pub struct Count {
     since: Time,
     tries: u32,
+}
+
+impl Count {
+    /// The first.
+    pub fn begin(now: Time) -> Self {
+        Self { since: now, tries: 1 }
+    }
+
+    /// When the first was.
+    pub fn since(&self) -> Time {
+        self.since
+    }
+
+    /// Counts one more, of `most` within the time `within` of the first.
+    ///
+    /// # Errors
+    /// How long to wait if there were as many as may be.
+    pub fn take(&mut self, most: u32, within: Duration, now: Time) -> Result<(), Duration> {
+        if self.tries >= most {
+            return Err(within.saturating_sub(now.since(self.since)));
+        }
+        self.tries += 1;
+        Ok(())
+    }
+
+    /// One that was counted is not to count after all. Whether any is left.
+    pub fn give_back(&mut self) -> bool {
+        self.tries = self.tries.saturating_sub(1);
+        self.tries > 0
+    }
 }
 
 impl Tries {
@@ -22,27 +53,21 @@ impl Tries {
     /// How long to wait if there were as many as may be.
     pub fn take(&self, most: u32, within: Duration, now: Time) -> Result<(), Duration> {
         let mut count = self.count();
-        match &mut *count {
-            Some(Count { since, tries }) if now.since(*since) < within => {
-                if *tries >= most {
-                    return Err(within.saturating_sub(now.since(*since)));
-                }
-                *tries += 1;
+        match count.as_mut().filter(|count| now.since(count.since) < within) {
+            Some(count) => count.take(most, within, now),
+            None => {
+                *count = Some(Count::begin(now));
+                Ok(())
             }
-            _ => *count = Some(Count { since: now, tries: 1 }),
         }
-        Ok(())
     }
 
     /// One that was counted is not to count after all.
     pub fn give_back(&self) {
         let mut count = self.count();
-        if let Some(counted) = count.as_mut() {
-            counted.tries -= 1;
+        if count.as_mut().is_some_and(|count| !count.give_back()) {
             // The next one is the first then.
-            if counted.tries == 0 {
-                *count = None;
-            }
+            *count = None;
         }
     }
 

@@ -236,8 +236,10 @@ fn take_pose(session: &Arc<Session>, pose: &Pose, ack: Option<u64>) {
     struct Nothing {}
     let is_kept = session.update_pose(pose);
     // Who wants no answer is not told of each of them.
-    if let Some(answer) = ok_packet(ack, Nothing {}) {
-        if is_kept { session.send(&answer) } else { session.refuse(ack, &ClientError::not_in_room()) }
+    if !is_kept && ack.is_some() {
+        session.refuse(ack, &ClientError::not_in_room());
+    } else if let Some(answer) = ok_packet(ack, Nothing {}) {
+        session.send(&answer);
     }
 }
 

@@ -7,7 +7,8 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::clock::unix_ms;
 
 /// What SQLite keeps beside its database, by the ends of their names.
 pub(crate) const COMPANIONS: [&str; 2] = [LOG, "-shm"];
@@ -131,11 +132,6 @@ pub(crate) fn put_in_place(path: &Path) -> io::Result<Option<PathBuf>> {
 /// The system's.
 pub(crate) fn sync_folder(of: &Path) -> io::Result<()> {
     of.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-}
-
-/// A time in milliseconds since 1970.
-pub(crate) fn unix_ms(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
 fn unless_absent(done: io::Result<()>) -> io::Result<()> {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use engine::Time;
+use engine::tries::Count;
 
 /// How much is allowed, and of how many it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,8 +21,7 @@ pub(crate) struct Rule {
 #[derive(Debug)]
 pub(crate) struct Windows {
     rule: Rule,
-    /// When the count began, and how far it is.
-    by_name: HashMap<String, (Time, u32)>,
+    by_name: HashMap<String, Count>,
     /// When counts began, in that order, and of whom. What is not in `by_name` with the same time is of no interest.
     oldest: VecDeque<(Time, String)>,
 }
@@ -37,16 +37,12 @@ impl Windows {
     /// How long it has to wait if it has come as often as it may.
     pub(crate) fn take(&mut self, name: &str, now: Time) -> Result<(), Duration> {
         self.forget(now, usize::MAX);
-        if let Some((since, count)) = self.by_name.get_mut(name) {
-            if *count >= self.rule.most {
-                return Err(self.rule.within.saturating_sub(now.since(*since)));
-            }
-            *count += 1;
-            return Ok(());
+        if let Some(count) = self.by_name.get_mut(name) {
+            return count.take(self.rule.most, self.rule.within, now);
         }
         // Only now: whoever is known already must not take a place, its own least of all.
         self.forget(now, self.rule.names_max);
-        self.by_name.insert(name.to_owned(), (now, 1));
+        self.by_name.insert(name.to_owned(), Count::begin(now));
         self.oldest.push_back((now, name.to_owned()));
         Ok(())
     }
@@ -54,11 +50,8 @@ impl Windows {
     /// One that was counted is not to count after all. Who has none left is forgotten, so that what does not count
     /// takes nobody's place.
     pub(crate) fn give_back(&mut self, name: &str) {
-        if let Some((_, count)) = self.by_name.get_mut(name) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.by_name.remove(name);
-            }
+        if self.by_name.get_mut(name).is_some_and(|count| !count.give_back()) {
+            self.by_name.remove(name);
         }
     }
 
@@ -71,7 +64,7 @@ impl Windows {
     fn forget(&mut self, now: Time, names_max: usize) {
         let Self { rule, by_name, oldest } = self;
         while let Some((since, name)) = oldest.front() {
-            let is_counted = by_name.get(name).is_some_and(|(began, _)| began == since);
+            let is_counted = by_name.get(name).is_some_and(|count| count.since() == *since);
             if is_counted && now.since(*since) < rule.within && by_name.len() < names_max {
                 break;
             }
@@ -82,7 +75,7 @@ impl Windows {
         }
         // Those that were given back, behind one that was not.
         if oldest.len() >= 2 * rule.names_max {
-            oldest.retain(|(since, name)| by_name.get(name).is_some_and(|(began, _)| began == since));
+            oldest.retain(|(since, name)| by_name.get(name).is_some_and(|count| count.since() == *since));
         }
     }
 }

@@ -95,7 +95,12 @@ pub(super) fn json<T: Serialize>(value: &T) -> Response<Body> {
 
 /// 200 with a body of this type.
 pub(super) fn of_type(content_type: &'static str, body: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(serve::whole(Full::new(body.into())));
+    with_body(content_type, serve::whole(Full::new(body.into())))
+}
+
+/// The same with a body that is not all there yet, or leaves little by little.
+pub(super) fn with_body(content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -49,7 +49,7 @@ pub(super) async fn execute(parts: &ApiParts, user: &str, body: &str) -> Reply {
     let held = parts.workers.hold();
     let result = parts.workers.run(task).await?;
     let text = String::from(Box::<str>::from(result));
-    Ok(reply::of_type("application/json", "").map(|_| serve::whole(Pieces::new(text, held))))
+    Ok(reply::with_body("application/json", serve::whole(Pieces::new(text, held))))
 }
 
 pub(super) fn status(parts: &ApiParts) -> Response<Body> {

@@ -113,10 +113,6 @@ impl Hours {
         hour: Hour,
         mut work: impl FnMut(&mut Table) -> Result<T, TableError>,
     ) -> Result<T, BackendError> {
-        if self.open.iter().all(|(open, _)| *open != hour) {
-            // Were anything written to the old one now, it would go with it.
-            self.put_in_place(hour, salvage::Salvaged::default()).map_err(io_error)?;
-        }
         match self.table(hour).and_then(&mut work) {
             Err(error) if self.wants_repair(&error) => {
                 self.repair(hour, &error)?;
@@ -130,6 +126,8 @@ impl Hours {
         let at = match self.open.iter().position(|(open, _)| *open == hour) {
             Some(at) => at,
             None => {
+                // Were anything written to the old one now, it would go with it.
+                self.put_in_place(hour, salvage::Salvaged::default())?;
                 if self.open.len() >= OPEN_MAX {
                     self.open.remove(0);
                 }

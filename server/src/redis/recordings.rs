@@ -19,7 +19,8 @@ use super::keys::{HOUR_MS, RoomKeys, hour_of};
 use super::link::{Link, timed_out};
 use super::nodes::Nodes;
 use super::repair::SPOOL;
-use super::status::{Status, now_ms};
+use super::status::Status;
+use crate::clock::now_ms;
 use crate::journal::table::{Table, TableError};
 use crate::replay::recordings::{ReadError, Recordings, Span};
 

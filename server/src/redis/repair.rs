@@ -4,11 +4,11 @@ use std::path::Path;
 
 use replay::RecordId;
 
-use crate::database_files::{finish, put_in_place, remove, unfinished, with_end};
+use crate::clock::now_ms;
+use crate::database_files::{finish, move_aside, put_in_place, remove, unfinished, with_end};
 use crate::journal::backend::Entry;
 use crate::journal::salvage::{self, SalvageError};
 use crate::journal::table::{Table, TableError};
-use crate::storage::move_aside;
 
 /// The spool's file in `DATA_DIR`.
 pub const SPOOL: &str = "spool.db";
@@ -54,7 +54,7 @@ pub(super) fn repair(directory: &Path, reason: &TableError) -> Result<Table, Tab
                 tracing::error!(%reason, %error, "the spool is damaged and cannot be put together anew yet");
                 return Err(error);
             }
-            let aside = move_aside(&path)?;
+            let aside = move_aside(&path, now_ms())?;
             tracing::error!(%reason, %error, moved_to = %aside.display(), "nothing of the spool could be saved");
         }
     }

@@ -17,9 +17,10 @@ use super::queue::{Batch, Item, Queue};
 use super::repair::SPOOL;
 use super::rooms::Rooms;
 use super::spool::Waiting;
-use super::status::{Status, now_ms};
+use super::status::Status;
 use super::streams::Streams;
 use super::{ShipError, limits};
+use crate::clock::now_ms;
 use crate::journal::table::{Table, TableError};
 
 /// Everything that the thread has.

@@ -8,7 +8,6 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -16,6 +15,7 @@ use tracing::error;
 
 use super::begun::{Begun, Naming};
 use super::sqlite::{FileId, file_id, id_of};
+use crate::clock::now_ms;
 use crate::database_files::{free_aside, sync_folder};
 use crate::journal::salvage::{self, SalvageError, Salvaged};
 use crate::journal::table::{Table, TableError};
@@ -175,8 +175,7 @@ fn swap(begun: Begun, path: &Path, file: FileId) -> io::Result<Option<PathBuf>> 
     if file_id(path) != Some(file) {
         return Ok(None);
     }
-    let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let aside = free_aside(path, now_ms as u64);
+    let aside = free_aside(path, now_ms());
     // Both names, so that the recording is never without one. Not every file system can do that.
     let is_linked = fs::hard_link(path, &aside).is_ok();
     if !is_linked {

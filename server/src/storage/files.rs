@@ -1,9 +1,7 @@
 //! The files of a store: whose they are, and what happens to one that cannot be read.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use tracing::error;
 
@@ -11,7 +9,7 @@ use super::OpenError;
 use super::database::Database;
 use super::salvage::{Salvaged, salvage};
 use crate::database_damage::is_damage;
-use crate::database_files::{self, finish, put_in_place, unfinished, unix_ms};
+use crate::database_files::{self, finish, put_in_place, unfinished};
 
 const DATABASE: &str = "rooms.db";
 const LOCK: &str = "copresence.lock";
@@ -80,14 +78,6 @@ fn lock(directory: &Path) -> Result<File, OpenError> {
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse(directory.to_owned())),
         Err(TryLockError::Error(source)) => Err(in_directory(source)),
     }
-}
-
-/// Moves a database and its companions, which may hold what can still be saved, out of the way. Where it is then.
-///
-/// # Errors
-/// The system's.
-pub(crate) fn move_aside(path: &Path) -> io::Result<PathBuf> {
-    database_files::move_aside(path, unix_ms(SystemTime::now()))
 }
 
 #[cfg(test)]

@@ -20,7 +20,6 @@ use std::thread::JoinHandle;
 use engine::ports::{RoomStore, RoomWrite, StoreError, StoreFuture, StoredObject, StoredRoom};
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub(crate) use files::move_aside;
 pub use outbox::{Change, Changes, Found, OUTBOX_ROWS_MAX};
 use worker::{Answer, Request, Work};
 

@@ -156,7 +156,7 @@ async fn array(parts: &ApiParts, mut reading: Reading) -> Reply {
     text.push(b']');
     let gaps = reading.walk.gaps();
     let body = stream::start_read(reading.place, text, parts.replays.counts.clone());
-    let mut response = reply::of_type("application/json", "").map(|_| serve::boxed(body));
+    let mut response = reply::with_body("application/json", serve::boxed(body));
     let mut tell = |name, value: String| {
         if let Ok(value) = HeaderValue::from_str(&value) {
             response.headers_mut().insert(HeaderName::from_static(name), value);
@@ -178,7 +178,5 @@ async fn lines(parts: &ApiParts, reading: Reading) -> Reply {
         reading.step(Vec::new()).await.map_err(|lost| failure(parts, &Failure::Lost(lost)))?;
     let progress = progress.map_err(|error| failure(parts, &Failure::Read(error)))?;
     let body = stream::start(reading, text, progress, parts.replays.counts.clone());
-    let mut response = reply::of_type(NDJSON, "");
-    *response.body_mut() = serve::boxed(body);
-    Ok(response)
+    Ok(reply::with_body(NDJSON, serve::boxed(body)))
 }

@@ -5,8 +5,8 @@ use prometheus_client::registry::Registry;
 use replay::RecordKind;
 
 use super::super::nodes::Nodes;
-use super::super::status::now_ms;
 use super::*;
+use crate::clock::now_ms;
 use crate::journal::backend::Entry;
 
 #[allow(dead_code, reason = "these tests need only some of it")]
